@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Translates a client that was written for the old words of the protocol into the new ones of renames.json.
+"""Translates a client for the old words of the protocol into the new ones of renames.json.
 
 usage: translate-client.py FOLDER COPY [RENAMES]
 
-COPY is a new folder: FOLDER with its source files rewritten, every other file as it is. RENAMES is renames.json beside this
-script if it is not given. FOLDER is not changed.
+COPY is a new folder: FOLDER with its source files rewritten, every other file copied. RENAMES is
+renames.json beside this script by default. FOLDER is not changed.
 
 Sources are read as string literals, comments and the rest; only literals change:
 
@@ -17,9 +17,10 @@ Sources are read as string literals, comments and the rest; only literals change
 | a field's name in a Go struct tag | `json:"repeated"` | `json:"duplicate"` |
 | the name of a scenario | `"repeats_and_a_hole.json"` | `"redelivery_and_a_gap.json"` |
 
-A whole literal that stands behind another key than the one listed (`"text": "bye"`) stays. What is no literal, as `ack.repeated`
-in JavaScript, stays too: such lines are printed as `look at`. Every change is printed with file and line: read them, for a
-word such as "set" may mean something else to your program. Exit status 1: the arguments are wrong.
+A whole literal after another key than the one listed (`"text": "bye"`) is not changed. Code outside
+of literals, such as `ack.repeated` in JavaScript, is not changed either: such lines are printed as
+`look at`. Every change is printed with file and line. Review them: a word such as "set" may have
+another meaning in your program. Exit status 1: the arguments are wrong.
 """
 
 import json
@@ -40,13 +41,13 @@ TOKENS = {
     "slashes": re.compile(r"(?P<comment>//[^\n]*|/\*.*?\*/) |" + LITERAL, re.X | re.S),
     "hashes": re.compile(r"(?P<comment>\#[^\n]*) |" + LITERAL, re.X | re.S),
 }
-# The key of a map before a value, at the end of what was read so far: `{"t": `, `, t: `, `"t" => `, and no `? a : `.
+# The key of a map before a value, at the end of the text so far: `{"t": `, `, t: `, `"t" => `, and no `? a : `.
 KEY = re.compile(r"""(?:^|[{,(\n])\s*["'`]?([A-Za-z_]\w*)["'`]?\s*(?::|=>)\s*$""")
 QUOTE = r'(\\*")'  # in a literal the quotes of JSON text may be escaped
 
 
 class Words:
-    """What renames.json says, as rewriting rules."""
+    """The rewriting rules of renames.json."""
 
     def __init__(self, path):
         with open(path, encoding="utf-8") as file:
@@ -57,7 +58,7 @@ class Words:
         self.scenarios = table["scenarios"]
 
     def whole(self, word, key):
-        """The new word for a literal that is `word` alone, behind the map's key `key` if there is one."""
+        """The new word for a literal that is `word` alone, after the map's key `key` if there is one."""
         if word in self.kinds and key in (None, "t"):
             return self.kinds[word]
         if word in self.fields and key is None:
@@ -67,7 +68,7 @@ class Words:
         return word
 
     def within(self, text):
-        """Text that may hold JSON."""
+        """Rewrites text that may contain JSON."""
         for old, new in self.kinds.items():
             text = self.member(text, "t", old, new)
         for old, (field, new) in self.values.items():
@@ -86,7 +87,7 @@ class Words:
 
 
 def translate(text, extension, words):
-    """The text with its literals rewritten, and the lines that changed; then those that a person has to look at."""
+    """The text with its literals rewritten, the lines that changed, and the lines to review by hand."""
     if extension == ".json":
         return words.within(text), []
     tokens = TOKENS["slashes" if extension in SLASHES else "hashes"]

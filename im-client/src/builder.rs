@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::proto::{Identity, Machine, Saved};
 use crate::shell::{Shell, Tap, TokenSource};
 
-/// How the events wait between the client's task and the application; the longer queue is inside the task.
+/// Events in the channel to the application. The longer queue is inside the client's task.
 const EVENT_CHANNEL: usize = 64;
 
 /// Assembles a client. Get one from [`Client::builder`] or [`Client::over`].
@@ -40,69 +40,73 @@ impl Builder {
         Self { link, identity, encoding, config, saved, tokens: None, tap: None }
     }
 
-    /// Proves who the user is.
+    /// Sets the token that authenticates the user.
     pub fn token(mut self, token: impl Into<Arc<str>>) -> Self {
         self.identity.token = Some(Secret::new(token));
         self
     }
 
-    /// Fetches a token before the first connection, unless one was given, before the one in use expires, and whenever the
-    /// server says that it is wrong. A source that fails is asked again after a pause, as often as [`Reconnect`] allows. Without
-    /// a source, a token that is refused ends the client.
+    /// Sets a source of tokens.
+    ///
+    /// The client calls it before the first connection unless [`Builder::token`] is set, before the
+    /// current token expires, and when the server refuses the current token. A source that fails is
+    /// called again after a pause, as often as [`Reconnect`] allows. Without a source, a refused
+    /// token ends the client.
     pub fn token_source(mut self, source: TokenSource) -> Self {
         (self.tokens, self.identity.refreshable) = (Some(source), true);
         self
     }
 
-    /// Says who the user is. Believed only by servers that allow anonymous users.
+    /// Sets the user id. Only servers that allow anonymous users accept it.
     pub fn user(mut self, user: UserId) -> Self {
         self.identity.user = Some(user);
         self
     }
 
-    /// Says which device this is. A random one if not given.
+    /// Sets the device id. A random one by default.
     pub fn device(mut self, device: DeviceId) -> Self {
         self.identity.device = Some(device);
         self
     }
 
-    /// How frames are written. MessagePack by default.
+    /// Sets the encoding of frames. MessagePack by default.
     pub fn encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// All settings at once.
+    /// Sets the whole configuration.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// When to come back after a connection ended. For ever by default.
+    /// Sets when to reconnect. Without a limit of attempts by default.
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.config.reconnect = reconnect;
         self
     }
 
-    /// When to tell the server how far events have arrived.
+    /// Sets when to send checkpoints.
     pub fn checkpoints(mut self, checkpoints: Checkpoints) -> Self {
         self.config.checkpoints = checkpoints;
         self
     }
 
-    /// How many sends may wait for their acks.
+    /// Sets how many sends may wait for their acks.
     pub fn max_unacknowledged(mut self, sends: usize) -> Self {
         self.config.max_unacknowledged = sends;
         self
     }
 
-    /// Goes on where an earlier client left off: see [`Client::saved`].
+    /// Resumes where an earlier client stopped: see [`Client::saved`].
     pub fn resume(mut self, saved: Saved) -> Self {
         self.saved = saved;
         self
     }
 
-    /// Sees every frame as it arrives, before repeats are dropped. For checks and for curiosity; it must not block.
+    /// Sets a function that is called with every frame as it arrives, redelivered events included.
+    /// It must not block.
     pub fn tap(mut self, tap: Tap) -> Self {
         self.tap = Some(tap);
         self
@@ -132,7 +136,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The client gave up: the server refused for good, or as often as [`Reconnect`] allows.
+    /// The client ended: the server refused with a final code, or as often as [`Reconnect`] allows.
     pub async fn connect(self) -> Result<(Client, Events)> {
         let (client, mut events) = self.start();
         let mut before = Vec::new();
@@ -144,10 +148,10 @@ impl Builder {
                     events.put_back(before);
                     return Ok((client, events));
                 }
-                // Only what happened last matters to somebody who has seen nothing yet.
+                // Only the last state matters to an application that has seen nothing yet.
                 _ => before = vec![event],
             }
         }
-        Err(Error::closed(None, "it ended before it was connected"))
+        Err(Error::closed(None, "it ended before the first connection was established"))
     }
 }

@@ -23,7 +23,8 @@ use crate::proto::Saved;
 use crate::shell::{Answer, Ask};
 use crate::ws::WebSocket;
 
-/// A handle to a client, cheap to clone. The client ends when all handles and its [`Events`] are gone.
+/// A handle to a client, cheap to clone. The client ends when all handles and its [`Events`] are
+/// gone.
 ///
 /// Commands wait while there is no connection, and are carried out on the next one.
 #[derive(Clone)]
@@ -33,14 +34,14 @@ pub struct Client {
     commands: Arc<Semaphore>,
 }
 
-/// What happens, in order. Take events steadily: see
+/// The client's events, in order. Read them steadily: see
 /// [`Config::max_queued_events`](crate::Config::max_queued_events).
 pub struct Events {
     before: VecDeque<ClientEvent>,
     events: mpsc::Receiver<ClientEvent>,
 }
 
-/// The future of the ack of a message that is on its way. The message is sent also if this is dropped.
+/// The ack of a message that is in flight, as a future. Dropping it does not cancel the send.
 #[derive(Debug)]
 #[must_use = "the receipt says whether the message was kept"]
 pub struct PendingAck(oneshot::Receiver<Result<Reply>>);
@@ -68,21 +69,23 @@ impl Client {
         enqueue(&self.asks, &self.commands, body).await?.await
     }
 
-    /// Sends a message and waits for its ack. Whatever happens to the connection meanwhile, the message is kept
-    /// once.
+    /// Sends a message and waits for its ack. The message is stored once, also if the connection
+    /// breaks meanwhile.
     ///
-    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends have no ack.
+    /// Waits first while [`Config::max_unacknowledged`](crate::Config::max_unacknowledged) sends
+    /// have no ack.
     ///
     /// # Errors
     ///
-    /// The server's refusal, or the end of the client. [`Error::message_id`] is the id for another try.
+    /// The server's refusal, or the end of the client. [`Error::message_id`] is the id under which
+    /// to retry.
     pub async fn send(&self, message: Message) -> Result<AppendAck> {
         self.post(message).await?.await
     }
 
-    /// Hands a message over to be sent, and returns without waiting for its ack. Messages that one task posts one
-    /// after the other to the same target are kept in that order, also if the connection breaks or the server refuses some
-    /// for now.
+    /// Queues a message and returns without waiting for its ack. Messages that one task posts one
+    /// after the other to the same target are stored in that order, also if the connection breaks
+    /// or the server refuses some of them retryably.
     ///
     /// # Errors
     ///
@@ -93,7 +96,7 @@ impl Client {
         enqueue(&self.asks, &self.sends, body).await.map(|waiting| PendingAck(waiting.0))
     }
 
-    /// Hands something over to whoever is there now, at most once.
+    /// Sends an ephemeral message to the recipients that are connected now, at most once.
     ///
     /// # Errors
     ///
@@ -102,12 +105,14 @@ impl Client {
         self.ask(CommandBody::Signal { to, kind, content }).await.map(drop)
     }
 
-    /// Makes a room and becomes its owner. The ack of a room that is the caller's already, and as wished, says `duplicate`.
+    /// Creates a room; the caller becomes its owner. If the caller has already created the same
+    /// room, the ack says `duplicate`.
     ///
     /// # Errors
     ///
-    /// The server's refusal: `Exists`, say. [`ErrorKind::Unknown`] if the connection was cut in between: the client does not
-    /// send it again by itself, and the same call again returns what the server answers then.
+    /// The server's refusal, for example `Exists`. [`ErrorKind::Unknown`] if the connection was cut
+    /// before the answer: the client does not retry by itself; calling again returns the server's
+    /// answer to the second call.
     pub async fn create(
         &self,
         room: RoomId,
@@ -118,7 +123,7 @@ impl Client {
         append_ack(self.ask(CommandBody::Create { room, kind, open, members }).await?)
     }
 
-    /// Becomes a member.
+    /// Joins a room.
     ///
     /// # Errors
     ///
@@ -127,7 +132,7 @@ impl Client {
         append_ack(self.ask(CommandBody::Join { room }).await?)
     }
 
-    /// Stops being a member.
+    /// Leaves a room.
     ///
     /// # Errors
     ///
@@ -145,7 +150,7 @@ impl Client {
         append_ack(self.ask(CommandBody::Member { room, user, act }).await?)
     }
 
-    /// Who is in the room: a page after `after` in the order of their ids.
+    /// Returns a page of the room's members, ordered by user id, after `after`.
     ///
     /// # Errors
     ///
@@ -162,7 +167,7 @@ impl Client {
         }
     }
 
-    /// Which rooms the user is in: a page after `after` in the order of their ids.
+    /// Returns a page of the user's rooms, ordered by room id, after `after`.
     ///
     /// # Errors
     ///
@@ -174,11 +179,12 @@ impl Client {
         }
     }
 
-    /// Follows a room, from a cursor or from its head, and goes on doing so over all connections.
+    /// Subscribes to a room, from a cursor or from its head. The subscription lasts across
+    /// connections.
     ///
-    /// The status says from where: its cursor is what the first event follows upon. `denied` means that it is not
-    /// followed. Of several calls for one room, here or of [`Client::unsubscribe`], the last one wins, whatever the order
-    /// in which they return.
+    /// The status contains the starting cursor: the first event is the next one after it. `denied`
+    /// means that there is no subscription. Of several calls for one room, of this or of
+    /// [`Client::unsubscribe`], the last one wins, in whatever order they return.
     ///
     /// # Errors
     ///
@@ -194,7 +200,7 @@ impl Client {
         }
     }
 
-    /// Stops following a room.
+    /// Unsubscribes from a room.
     ///
     /// # Errors
     ///
@@ -203,7 +209,7 @@ impl Client {
         self.ask(CommandBody::Unsubscribe { room }).await.map(drop)
     }
 
-    /// Tells the server that these events have arrived and been dealt with. Only for
+    /// Confirms to the server that these events were received and processed. Only for
     /// [`Checkpoints::Manual`](crate::Checkpoints::Manual); otherwise the client does it by itself.
     ///
     /// # Errors
@@ -213,11 +219,11 @@ impl Client {
         self.ask(CommandBody::Checkpoint { cursors }).await.map(drop)
     }
 
-    /// A page of a room's log: the events after a place, oldest first, or before one, newest first.
+    /// Returns a page of a room's log: after a position, oldest first, or before one, newest first.
     ///
     /// # Errors
     ///
-    /// The server's refusal; `WrongEpoch` if an epoch is given that is not the room's.
+    /// The server's refusal; `WrongEpoch` if an epoch is passed that is not the room's.
     pub async fn history(
         &self,
         room: RoomId,
@@ -231,11 +237,12 @@ impl Client {
         }
     }
 
-    /// Sets a state key. The stamp that it got, or that was given, comes back.
+    /// Puts a value under a state key. Returns its stamp: the passed one, or the server's.
     ///
     /// # Errors
     ///
-    /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut in between and no stamp was given.
+    /// The server's refusal. [`ErrorKind::Unknown`] if the connection was cut before the answer and
+    /// no stamp was passed.
     pub async fn put_state(
         &self,
         room: RoomId,
@@ -246,7 +253,7 @@ impl Client {
         applied(self.ask(CommandBody::PutState { room, key, value, stamp }).await?)
     }
 
-    /// Takes a state key's value away.
+    /// Removes the value of a state key.
     ///
     /// # Errors
     ///
@@ -260,7 +267,7 @@ impl Client {
         applied(self.ask(CommandBody::RemoveState { room, key, stamp }).await?)
     }
 
-    /// The user's sessions.
+    /// Returns the user's sessions.
     ///
     /// # Errors
     ///
@@ -281,7 +288,7 @@ impl Client {
         self.ask(CommandBody::Kick { session }).await.map(drop)
     }
 
-    /// Shows new credentials in time before the old ones expire. Later connections use them too.
+    /// Sends new credentials before the old ones expire. Later connections use them too.
     ///
     /// # Errors
     ///
@@ -290,7 +297,7 @@ impl Client {
         self.ask(CommandBody::Refresh { token: Secret::new(token) }).await.map(drop)
     }
 
-    /// Asks for the server's time. A heartbeat is not needed: the client sees to that.
+    /// Returns the server's time. Not needed as a heartbeat: the client sends its own.
     ///
     /// # Errors
     ///
@@ -302,7 +309,7 @@ impl Client {
         }
     }
 
-    /// Ends the session for good, and the client with it.
+    /// Ends the session for good, and with it the client.
     ///
     /// # Errors
     ///
@@ -311,27 +318,28 @@ impl Client {
         self.ask(CommandBody::Logout).await.map(drop)
     }
 
-    /// What another client needs to go on from here: the session, and how far each room has come to the application's
-    /// side of [`Events`]. `None` once the client is gone.
+    /// Returns what another client needs to resume: the session, and for each room the position of
+    /// the last event that was moved to the application's side of [`Events`]. `None` once the
+    /// client has ended.
     pub async fn saved(&self) -> Option<Saved> {
         let (to, answer) = oneshot::channel();
         self.asks.send(Ask::Saved(to)).ok()?;
         answer.await.ok()
     }
 
-    /// Ends the client; the session can be resumed. Commands without an answer fail.
+    /// Ends the client. The session can be resumed. Commands without an answer fail.
     pub fn close(&self) {
-        // If the task is gone, so is the client.
+        // An error means that the task, and so the client, has ended already.
         let _ = self.asks.send(Ask::Close);
     }
 
-    /// Cuts the connection as a bad network would; the client comes back by itself. For tests.
+    /// Cuts the connection as a bad network would; the client reconnects by itself. For tests.
     pub fn cut(&self) {
         let _ = self.asks.send(Ask::Cut);
     }
 }
 
-/// An answer on its way.
+/// An answer that is awaited.
 struct Waiting(oneshot::Receiver<Result<Reply>>);
 
 async fn enqueue(
@@ -339,7 +347,7 @@ async fn enqueue(
     window: &Arc<Semaphore>,
     body: CommandBody,
 ) -> Result<Waiting> {
-    let gone = || Error::closed(None, "its task is gone");
+    let gone = || Error::closed(None, "its task has ended");
     let permit = window.clone().acquire_owned().await.map_err(|_| gone())?;
     let (to, answer) = oneshot::channel();
     asks.send(Ask::Command(body, Answer { to, permit })).map_err(|_| gone())?;
@@ -350,7 +358,7 @@ impl Future for Waiting {
     type Output = Result<Reply>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let gone = |_| Err(Error::closed(None, "its task is gone"));
+        let gone = |_| Err(Error::closed(None, "its task has ended"));
         Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or_else(gone))
     }
 }
@@ -359,7 +367,7 @@ impl Future for PendingAck {
     type Output = Result<AppendAck>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let gone = |_| Err(Error::closed(None, "its task is gone"));
+        let gone = |_| Err(Error::closed(None, "its task has ended"));
         Pin::new(&mut self.0).poll(cx).map(|answer| append_ack(answer.unwrap_or_else(gone)?))
     }
 }
@@ -373,7 +381,8 @@ impl Events {
         self.before.extend(events);
     }
 
-    /// The next event; `None` after [`ClientEvent::Closed`]. No event is lost if the future is dropped.
+    /// Returns the next event; `None` after [`ClientEvent::Closed`]. Dropping the future loses no
+    /// event.
     pub async fn next(&mut self) -> Option<ClientEvent> {
         match self.before.pop_front() {
             Some(event) => Some(event),
@@ -407,7 +416,7 @@ fn applied(reply: Reply) -> Result<Stamp> {
     }
 }
 
-/// Replies are read by the kind of command, so this says that the client itself is wrong.
+/// Replies are parsed by the kind of command, so this error means a bug in the client.
 fn unexpected(_: &Reply) -> Error {
     Error::new(ErrorKind::Protocol, None, "the answer belongs to another kind of command")
 }

@@ -1,34 +1,37 @@
-//! Settings, each with its unit, its default and what it costs.
+//! Settings, each with its unit, its default and its cost.
 
 use std::time::Duration;
 
-/// How a client behaves.
+/// Configuration of a client.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// When to come back after a connection ended.
+    /// When to reconnect.
     pub reconnect: Reconnect,
-    /// When to tell the server how far events have arrived.
+    /// When to send checkpoints.
     pub checkpoints: Checkpoints,
-    /// Sends that wait for their ack; the next call of `send` waits. 64 by default: as many as most servers let be
-    /// in flight. Each holds its content in memory. Those to one room or user keep their order, however many there are: after
-    /// one was refused for now, the others to that room wait until it is written again, and count meanwhile.
+    /// Sends that wait for their ack; the next call of `send` waits. 64 by default, which most
+    /// servers allow in flight. The content of each is held in memory. Sends to one room or user
+    /// keep their order, however many there are: after a retryable refusal the later sends to that
+    /// room wait for its retry, and count meanwhile.
     pub max_unacknowledged: usize,
-    /// Other commands that wait for their answer. 32 by default.
+    /// Other commands that wait for their answers. 32 by default.
     pub max_commands: usize,
-    /// Events that the application has not taken yet. 4,096 by default; the worst case in memory is that many events of
-    /// the greatest size. Beyond it no more is read, or, while answers are awaited, what arrives is dropped and fetched
-    /// again later: nothing durable is lost.
+    /// Events that the application has not read yet. 4,096 by default; the worst case in memory is
+    /// that many events of the greatest size. Beyond it the client stops reading or, while answers
+    /// are awaited, drops arriving events and fetches them again later: nothing durable is lost.
     pub max_queued_events: usize,
-    /// From the start of a connection until the server's welcome. 10 s by default.
+    /// Time from the start of a connection until the server's welcome. 10 s by default.
     pub connect_timeout: Duration,
-    /// How long the answer to a heartbeat may take before the connection counts as dead. 10 s by default.
+    /// Time in which a heartbeat must be answered, otherwise the connection counts as dead. 10 s by
+    /// default.
     pub ping_timeout: Duration,
-    /// How long a source of credentials may take until it is asked again. 30 s by default: a person may have to agree. A
-    /// call that has not returned by then is dropped.
+    /// Time limit of a call of a token source. 30 s by default: a person may have to agree. After
+    /// it the call is dropped, and the source is called again after a pause.
     pub token_timeout: Duration,
-    /// How often a send is tried again that the server refused for now (codes 41xx and 42xx), when it was its turn. 5 by
-    /// default. After that it fails, and those behind it go on without it.
+    /// Retries of a send after retryable refusals (codes 41xx and 42xx) that were not due to an
+    /// earlier send. 5 by default. After them the send fails, and those behind it continue without
+    /// it.
     pub send_retries: u32,
 }
 
@@ -48,19 +51,20 @@ impl Default for Config {
     }
 }
 
-/// When to come back after a connection ended. The pause doubles with each failure and is drawn at random, so that many
-/// clients do not come back at once; a server's own wish for a longer one is honoured.
+/// When to reconnect. The pause doubles with each failure and is drawn at random, so that many
+/// clients do not reconnect at once; a longer `retry_ms` of the server takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reconnect {
     /// The first pause is drawn from zero to this. 250 ms by default.
     pub base: Duration,
-    /// No pause is longer, unless the server asks for it. 30 s by default.
+    /// The longest pause, unless the server asks for a longer one. 30 s by default.
     pub max: Duration,
-    /// After so many failures in a row the client gives up; `None`, the default, means never.
+    /// Failures in a row after which the client ends; `None`, the default, means no limit.
     pub attempts: Option<u32>,
-    /// A connection that lasted this long was a success: the next pause is a first one again. 10 s by default. One that
-    /// ended for no fault of the server's counts as a success at once.
+    /// A connection that lasted this long counts as a success: the next pause starts from `base`.
+    /// 10 s by default. A connection that ended through no fault of the server counts as a success
+    /// at once.
     pub stable: Duration,
 }
 
@@ -76,17 +80,18 @@ impl Default for Reconnect {
 }
 
 impl Reconnect {
-    /// Gives up at the first failure.
+    /// Ends the client at the first failure.
     pub fn never() -> Self {
         Self::attempts(0)
     }
 
-    /// Gives up after so many failures in a row.
+    /// Ends the client after so many failures in a row.
     pub fn attempts(attempts: u32) -> Self {
         Self { attempts: Some(attempts), ..Self::default() }
     }
 
-    /// Draws pauses from zero to `base` at first and up to `max` later.
+    /// Sets the bounds of the pauses: the first is drawn from zero to `base`, later ones up to
+    /// `max`.
     #[must_use]
     pub fn pauses(mut self, base: Duration, max: Duration) -> Self {
         (self.base, self.max) = (base, max);
@@ -94,20 +99,21 @@ impl Reconnect {
     }
 }
 
-/// When to tell the server how far events have arrived. What it knows need not be told again at the next resume, which
-/// then fits into one small message.
+/// When to send checkpoints, which store cursors at the server. A resume names only the cursors
+/// that the server does not have, so after a checkpoint it fits into one small message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoints {
-    /// By itself: after so many events, or when nothing came for so long. A checkpoint of many rooms is dear for the server, so
-    /// a client that catches up sends them no faster than that either.
+    /// By itself: after so many events, or after a quiet time. A checkpoint of many rooms is
+    /// expensive for the server, so a client that catches up sends checkpoints no faster than that
+    /// either.
     Auto {
         /// Events since the last checkpoint.
         events: u32,
-        /// Quiet time after an event, and time from one checkpoint to the next.
+        /// Quiet time after an event, and least time from one checkpoint to the next.
         idle: Duration,
     },
-    /// Only by [`Client::checkpoint`](crate::Client::checkpoint): for applications that want to find, after a restart of
-    /// their own, what they had received and not yet dealt with.
+    /// Only by [`Client::checkpoint`](crate::Client::checkpoint): for applications that need, after
+    /// a restart of their own, the events that they had received and not yet processed.
     Manual,
 }
 

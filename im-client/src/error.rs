@@ -1,4 +1,4 @@
-//! What can go wrong for a caller.
+//! Errors of calls.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,22 +7,25 @@ use im_core::code::{Advice, advice};
 use im_core::wire::{ErrorReply, WireError};
 use im_core::{Code, MessageId};
 
-/// What sort of failure it is.
+/// Kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The server refused, with the code. The connection lives on.
+    /// The server refused the command, with the code. The connection stays open.
     Refused,
-    /// The connection was cut before the answer came, and the command is none that could be repeated safely: it may or
-    /// may not have been carried out.
+    /// The connection was cut before the answer, and the command is not idempotent: it may or may
+    /// not have been carried out.
     Unknown,
-    /// There is no connection now, and the command makes no sense later: a signal.
+    /// There is no connection, and the command is not queued for the next one: an ephemeral
+    /// message.
     Offline,
-    /// The client has ended, for the reason that [`ClientEvent::Closed`](crate::ClientEvent::Closed) told.
+    /// The client has ended; [`ClientEvent::Closed`](crate::ClientEvent::Closed) contains the
+    /// reason.
     Closed,
-    /// The command breaks a limit that the server has named, or an address cannot be understood. Nothing was sent.
+    /// The command exceeds a limit that the server announced, or an address is invalid. Nothing was
+    /// sent.
     Invalid,
-    /// The server's answer makes no sense.
+    /// The server's answer is invalid.
     Protocol,
 }
 
@@ -62,45 +65,45 @@ impl Error {
         self
     }
 
-    /// Names the message that the error is about.
+    /// Adds the id of the message that the error is about.
     #[must_use]
     pub(crate) fn about(mut self, id: Option<MessageId>) -> Self {
         self.message_id = id;
         self
     }
 
-    /// What sort of failure.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The code as a number, where there is one. It may be one that this version does not know.
+    /// Returns the code as a number, if there is one. This version may not know it.
     pub fn number(&self) -> Option<u16> {
         self.code
     }
 
-    /// The code, where there is one that this version knows.
+    /// Returns the code, if there is one that this version knows.
     pub fn code(&self) -> Option<Code> {
         Code::from_number(self.code?)
     }
 
-    /// What the code says to do.
+    /// Returns what the code advises to do.
     pub fn advice(&self) -> Option<Advice> {
         self.code.map(advice)
     }
 
-    /// Words for a person.
+    /// Returns the text for people.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// How long to wait before trying again, where the server said so.
+    /// Returns how long to wait before a retry, if the server said so.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The id of the message that could not be sent. A later try under the same id is safe: if the first one was kept
-    /// after all, its ack comes back.
+    /// Returns the id of the message that could not be sent. A retry under the same id is safe: if
+    /// the first send was stored after all, its ack is returned.
     pub fn message_id(&self) -> Option<&MessageId> {
         self.message_id.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What a client tells its application.
+//! Events for the application.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,49 +6,49 @@ use std::time::Duration;
 use im_core::wire::{Event, RoomStatus, Signal, StateUpdate, Welcome};
 use im_core::{Code, RoomId};
 
-/// Something that the application should know, in the order in which it happened.
+/// An event for the application. Events come in the order in which they happened.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ClientEvent {
-    /// A durable event of a room that is followed. Within a room and epoch each comes once, in order, without a gap;
-    /// where that cannot be, a [`ClientEvent::Room`] comes first and says so.
+    /// A durable event of a subscribed room. Within a room and epoch each comes once, in order,
+    /// without a gap; where that is not possible, a [`ClientEvent::Room`] comes before it.
     Event(Arc<Event>),
-    /// An ephemeral signal.
+    /// An ephemeral message.
     Signal(Arc<Signal>),
-    /// A state key has a newer value than the one told before.
+    /// A newer value of a state key than the last one reported.
     State(Arc<StateUpdate>),
-    /// This is all of a room's state now: what was told before and is not here is gone.
+    /// All of a room's state. Keys reported before that are missing here have no value any more.
     Snapshot {
         /// The room.
         room: RoomId,
-        /// The keys that have a value, in their order.
+        /// The keys that have a value, in key order.
         entries: Vec<Arc<StateUpdate>>,
     },
-    /// A room answers in another way than asked: history was trimmed (`gap`), the room begins anew (`reset`), or it may
-    /// not be read any more (`denied`, and it is not followed any more).
+    /// A room's status changed: history was trimmed (`gap`), the epoch changed or the tail was lost
+    /// (`reset`), or access was lost (`denied`; the subscription has ended).
     Room(RoomStatus),
     /// The client is connected, for the first time or again.
     Connected(Box<Welcome>),
-    /// The connection ended; the client comes back by itself.
+    /// The connection ended; the client reconnects by itself.
     Disconnected {
-        /// Why, where that is known.
+        /// The reason, if known.
         code: Option<u16>,
-        /// The same in words.
+        /// The reason in words.
         message: String,
-        /// After this long it tries again; `None` while it waits for fresh credentials.
+        /// Time until the next attempt; `None` while the client waits for new credentials.
         retry_in: Option<Duration>,
     },
-    /// The client has ended. Nothing follows.
+    /// The client has ended. No event follows.
     Closed {
-        /// Why, where that is known.
+        /// The reason, if known.
         code: Option<u16>,
-        /// The same in words.
+        /// The reason in words.
         message: String,
     },
 }
 
 impl ClientEvent {
-    /// The code of a disconnect or close, if it is one that this version knows.
+    /// Returns the code of a disconnect or close, if this version knows it.
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Disconnected { code, .. } | Self::Closed { code, .. } => {

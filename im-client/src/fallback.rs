@@ -1,4 +1,4 @@
-//! The best transport that works: the next one where one does not get through, and back again when it does.
+//! Fallback to the next transport where one does not work, and back when it does.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,28 +17,30 @@ use crate::ladder::{Failure, Ladder, Rung};
 use crate::link::{Connected, Incoming, Link, LinkError};
 use crate::refusal::is_ours;
 
-/// Several links, the best one first. Each connection goes over the best one that is not known to fail.
+/// Several links, the best one first. Each connection goes over the best one that is not known to
+/// fail.
 ///
 /// | a connection | the next one goes over |
 /// |---|---|
-/// | ends, for whatever the network does, before anything was heard on it, or is given up in silence | the next link; where this link has worked before, or only a gateway had no answer from the server (502, 503, 504), after the third time in a row |
-/// | shows that the link does not get through ([`LinkError::unfit`]) | the next link |
+/// | ends through the network before anything was received on it, or is abandoned in silence | the next link; if this link has worked before, or only a gateway had no answer from the server (502, 503, 504), after the third time in a row |
+/// | shows that the link does not work here ([`LinkError::unfit`]) | the next link |
 /// | ends otherwise, or the server refuses it with a code | the same link |
 ///
-/// While a lesser one is in use, the better ones are tried from time to time. One that works is kept open, and the
-/// connection changes over ([`Incoming::Better`]) when nothing is under way whose outcome would be unknown then.
+/// While a lesser link is in use, the better ones are tried from time to time. A connection that
+/// works is kept open, and the client moves to it ([`Incoming::Better`]) when no command is in
+/// flight whose outcome would then be unknown.
 ///
-/// A change in mid-stream is a reconnection: what is unanswered is sent again under its id, and every room goes on from
-/// its cursor, so nothing is lost and nothing comes twice.
+/// A move is a reconnection: unanswered commands are sent again under their ids, and every room
+/// continues from its cursor, so that nothing is lost and nothing is delivered twice.
 #[derive(Clone)]
 pub struct Fallback {
     links: Arc<[Arc<dyn Link>]>,
     ladder: Arc<Mutex<Ladder>>,
-    /// Connections over better links that wait until they are used: one of each link and encoding at most.
+    /// Unused connections over better links: at most one of each link and encoding.
     ready: Arc<Mutex<Vec<Ready>>>,
 }
 
-/// A connection that stands and has carried nothing yet.
+/// An open connection that has carried nothing yet.
 struct Ready {
     at: usize,
     encoding: Encoding,
@@ -46,7 +48,7 @@ struct Ready {
 }
 
 impl Ready {
-    /// Whether it is still open. What comes before the greeting can only be its end.
+    /// Whether the connection is still open. Before the greeting, only its end can arrive.
     fn poll_is_open(&mut self, cx: &mut Context<'_>) -> bool {
         loop {
             match self.connected.stream.as_mut().poll_next(cx) {
@@ -60,39 +62,40 @@ impl Ready {
     }
 }
 
-/// How long a better link may take to show that it works.
+/// Time within which a better link must show that it works.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection on which nothing was heard and that is given up sooner says nothing about its link: the application may have
-/// ended it.
+/// A silent connection that is dropped sooner than this says nothing about its link: the
+/// application may have closed it.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A connection that was heard, and turned out to be unfit sooner than this, has not worked: the greeting came through, and
-/// what comes down did not.
+/// A connection that turns out to be unfit sooner than this after its first message has not worked:
+/// the greeting was answered, and the downlink failed.
 const LASTS: Duration = Duration::from_secs(120);
 
 impl Fallback {
-    /// Over these links, the best one first. At least one.
+    /// Uses these links, the best one first.
     pub fn new(links: impl IntoIterator<Item = Arc<dyn Link>>) -> Self {
         let links: Arc<[_]> = links.into_iter().collect();
         let ladder = Arc::new(Mutex::new(Ladder::new(links.len(), Duration::from_secs(60))));
         Self { links, ladder, ready: Arc::default() }
     }
 
-    /// How long a lesser link is used before a better one is tried again. 60 s by default. Twice as long after each failure
-    /// of that link, up to ten minutes (or `time`, if that is longer); as long as at first after it has worked again.
+    /// Sets how long a lesser link is used before a better one is tried again. 60 s by default. The
+    /// time doubles after each failure of the better link, up to ten minutes (or `time`, if that is
+    /// longer), and starts over after it has worked.
     #[must_use]
     pub fn try_better_after(self, time: Duration) -> Self {
         self.ladder.lock().first = time;
         self
     }
 
-    /// Which link the next connection goes over, counted from 0, the best one.
+    /// Returns the index of the link for the next connection, from 0, the best one.
     pub fn current(&self) -> usize {
         self.ladder.lock().choose(Instant::now())
     }
 
-    /// A connection over the best link that is not known to fail. Returns the link, the connection, and whether it waited.
+    /// Opens a connection over the best link that is not known to fail.
     async fn open(&self, encoding: Encoding) -> Result<(Attempt, Connected), (Attempt, LinkError)> {
         if let Some(mut ready) = self.take_ready(encoding)
             && std::future::poll_fn(|cx| Poll::Ready(ready.poll_is_open(cx))).await
@@ -101,7 +104,7 @@ impl Fallback {
         }
         let attempt = Attempt::new(self, self.current(), false);
         let Some(link) = self.links.get(attempt.at) else {
-            let words = "there is no link to connect by";
+            let words = "no link is configured";
             return Err((attempt, LinkError::coded(Code::BadField.number(), words)));
         };
         match link.connect(encoding).await {
@@ -119,7 +122,7 @@ impl Fallback {
 
     fn keep(&self, ready: Ready) {
         let mut all = self.ready.lock();
-        // Another client that shares this may have been quicker.
+        // Another client that shares this may have stored one first.
         if !all.iter().any(|kept| (kept.at, kept.encoding) == (ready.at, ready.encoding)) {
             all.push(ready);
         }
@@ -131,14 +134,14 @@ impl Fallback {
             let next = self.ladder.lock().better(at);
             let Some((better, until)) = next else { return std::future::pending().await };
             if let Some(until) = until.filter(|until| *until > Instant::now()) {
-                // It may have been passed over once more meanwhile.
+                // The link may have been passed over once more meanwhile.
                 tokio::time::sleep_until(until).await;
                 continue;
             }
             let Some(link) = self.links.get(better) else { return std::future::pending().await };
-            // Other clients that share this need not try it at the same time.
+            // Other clients that share this need not try the same link at the same time.
             self.ladder.lock().due_at(better, Instant::now() + PATIENCE);
-            // Links that only connect with their first message are taken at their word.
+            // A link that connects only with its first message counts as working.
             let trial = tokio::time::timeout(PATIENCE, link.connect(encoding)).await;
             let now = Instant::now();
             let Ok(Ok(connected)) = trial else {
@@ -150,7 +153,7 @@ impl Fallback {
         }
     }
 
-    /// Whether a connection over a better link than `at` still waits. Those that have ended are forgotten.
+    /// Whether a connection over a better link than `at` is ready. Drops those that have ended.
     fn poll_is_ready(&self, at: usize, encoding: Encoding, cx: &mut Context<'_>) -> bool {
         let fits = |ready: &Ready| ready.at < at && ready.encoding == encoding;
         let mut all = self.ready.lock();
@@ -183,19 +186,20 @@ impl Link for Fallback {
     }
 }
 
-/// Whether it is the server that said no. Then another link would be told the same, but for what is not at its address.
+/// Whether the server refused. Another link would get the same answer, except where nothing is at
+/// this link's address.
 fn is_answer(error: &LinkError) -> bool {
     !error.unfit && error.code.is_some_and(|code| is_ours(code) && code != Code::NotFound.number())
 }
 
-/// One connection, and what it says about its link. Silence counts when this is dropped.
+/// One connection and its result for the ladder. Silence counts when this is dropped.
 struct Attempt {
     ladder: Arc<Mutex<Ladder>>,
     at: usize,
     begun: Instant,
-    /// It changed over to this link from a lesser one that works.
+    /// The client moved to this link from a lesser one that works.
     moved: bool,
-    /// Something was heard. What was known of the link before.
+    /// Set once something was received: the link's rung before that.
     heard: Option<Rung>,
     over: bool,
 }
@@ -206,7 +210,7 @@ impl Attempt {
         Self { ladder, at, begun, moved, heard: None, over: false }
     }
 
-    /// Something was heard. Returns whether it is the first thing.
+    /// Records that something was received. Returns whether it is the first time.
     fn hears(&mut self) -> bool {
         let is_first = self.heard.is_none();
         if is_first {
@@ -215,8 +219,8 @@ impl Attempt {
         is_first
     }
 
-    /// It ended, or could not be opened. Returns the error for the client: nothing that it should end for where another link
-    /// comes next.
+    /// Records that the connection ended, or could not be opened. Returns the error for the client,
+    /// without a final code where another link comes next.
     fn ended(&mut self, error: LinkError) -> LinkError {
         if is_answer(&error) {
             self.over = true;
@@ -241,9 +245,9 @@ impl Attempt {
                 ladder.unfit_after_all(self.at, before);
             }
             Some(_) if how == Failure::Unfit => ladder.failed(self.at, how),
-            // A connection that was cut after it had worked.
+            // The connection was cut after it had worked.
             Some(_) => {}
-            // The lesser link works, so that this one is at fault.
+            // The lesser link works, so this link is at fault.
             None if self.moved => ladder.failed(self.at, Failure::Unfit),
             None => ladder.failed(self.at, how),
         }
@@ -258,17 +262,17 @@ impl Drop for Attempt {
     }
 }
 
-/// The look-out for a better link.
+/// The search for a better link.
 enum Better {
-    /// Not yet: the link in use has to work first.
+    /// Not started: the link in use has to work first.
     None,
-    /// Ready when one works.
+    /// Running; resolves when a better link works.
     Awaited(BoxFuture<'static, ()>),
-    /// One works, and its connection waits.
+    /// A better link works, and its connection is open.
     Ready,
 }
 
-/// What arrives on a connection, and how it begins and ends.
+/// The incoming half of a connection, which records how it begins and ends.
 struct Watched {
     fallback: Fallback,
     attempt: Attempt,

@@ -1,39 +1,42 @@
-//! Which of several links to use: the best that works, and a better one again after a while. No I/O and no clock.
+//! The choice among several links: the best that works, and a better one again after a while. No
+//! I/O, no clock.
 //!
-//! A link that fails is not held against it as long as no other one works either: then the server is away. Only when
-//! another one works in its place is it passed over for a time, which doubles each time: wire/SPEC.md, "Which transport".
+//! Failures do not count while no other link works either: then the server is down. A link is
+//! passed over only when another one works in its place, for a time that doubles each time:
+//! wire/SPEC.md, "Which transport".
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row after which a link that has worked is left, or one whose gateway had no answer from the server.
+/// Failures in a row after which a link is passed over that has worked, or whose gateway had no
+/// answer from the server.
 const PATIENCE: u32 = 3;
-/// A link is passed over for no longer than this, unless the first time is longer.
+/// Longest time for which a link is passed over, unless the first time is longer.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// How a link failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// It does not get through, however often it has worked.
+    /// The link does not work here, however often it has worked.
     Unfit,
     /// A gateway had no answer from the server.
     Gateway,
-    /// It was refused, cut or silent.
+    /// The connection was refused, cut or silent.
     Cut,
 }
 
-/// What is known of one link.
+/// The state of one link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Rung {
     worked: bool,
     /// Failures in a row.
     failures: u32,
-    /// Failed too often since another link worked.
+    /// The link failed too often since another link worked.
     failing: bool,
-    /// How long it was passed over the last time; zero if it has worked since.
+    /// How long the link was passed over the last time; zero if it has worked since.
     pause: Duration,
-    /// Until when it is passed over.
+    /// Until when the link is passed over.
     until: Option<Instant>,
 }
 
@@ -47,7 +50,7 @@ impl Rung {
 #[derive(Debug)]
 pub(crate) struct Ladder {
     rungs: Vec<Rung>,
-    /// For how long a link is passed over at first.
+    /// How long a link is passed over the first time.
     pub(crate) first: Duration,
 }
 
@@ -56,26 +59,28 @@ impl Ladder {
         Self { rungs: vec![Rung::default(); count], first }
     }
 
-    /// The link for the next connection.
+    /// Returns the link for the next connection.
     pub(crate) fn choose(&self, now: Instant) -> usize {
         let untried = || self.rungs.iter().enumerate().filter(|(_, rung)| !rung.failing);
         let due = untried().find(|(_, rung)| rung.is_due(now));
         due.or_else(|| untried().next()).map_or(0, |(at, _)| at)
     }
 
-    /// A connection over it carried nothing, or showed that the link does not get through.
+    /// Records that a connection over the link carried nothing, or showed that the link does not
+    /// work here.
     pub(crate) fn failed(&mut self, at: usize, how: Failure) {
         let Some(rung) = self.rungs.get_mut(at) else { return };
         rung.failures = rung.failures.saturating_add(1);
         let patience = if rung.worked || how == Failure::Gateway { PATIENCE } else { 1 };
         rung.failing |= how == Failure::Unfit || rung.failures >= patience;
-        // After the last one comes the first again: it is the server that is away.
+        // All links failed, so the server is down: start again with the first.
         if self.rungs.iter().all(|rung| rung.failing) {
             self.rungs.iter_mut().for_each(|rung| rung.failing = false);
         }
     }
 
-    /// It works. Others that failed before it are passed over for a time. Returns what was known of it before.
+    /// Records that the link works. Better links that failed are passed over for a time. Returns
+    /// the link's previous state.
     pub(crate) fn works(&mut self, at: usize, now: Instant) -> Rung {
         let working = Rung { worked: true, ..Rung::default() };
         let before = self.rungs.get_mut(at).map(|rung| std::mem::replace(rung, working));
@@ -87,7 +92,8 @@ impl Ladder {
         before.unwrap_or_default()
     }
 
-    /// What looked like working was not: what was known `before` counts, and that it does not get through.
+    /// Records that a link that seemed to work does not: restores the state `before`, and counts an
+    /// unfit failure.
     pub(crate) fn unfit_after_all(&mut self, at: usize, before: Rung) {
         if let Some(rung) = self.rungs.get_mut(at) {
             *rung = before;
@@ -95,7 +101,7 @@ impl Ladder {
         self.failed(at, Failure::Unfit);
     }
 
-    /// It is not tried for a time, twice as long as the last one.
+    /// Passes over the link, for twice as long as the last time.
     pub(crate) fn pass_over(&mut self, at: usize, now: Instant) {
         let (first, longest) = (self.first, LONGEST.max(self.first));
         let Some(rung) = self.rungs.get_mut(at) else { return };
@@ -104,14 +110,14 @@ impl Ladder {
         (rung.until, rung.failing, rung.failures) = (Some(now + rung.pause), false, 0);
     }
 
-    /// It is not tried before `at`, for no fault of its own.
+    /// Does not try the link before `at`, without counting a failure.
     pub(crate) fn due_at(&mut self, link: usize, at: Instant) {
         if let Some(rung) = self.rungs.get_mut(link) {
             rung.until = Some(at);
         }
     }
 
-    /// The better link than `at` that is to be tried first, and when.
+    /// Returns the link better than `at` that is to be tried first, and when.
     pub(crate) fn better(&self, at: usize) -> Option<(usize, Option<Instant>)> {
         let better = self.rungs.iter().enumerate().take(at);
         better.map(|(at, rung)| (at, rung.until)).min_by_key(|(_, until)| *until)

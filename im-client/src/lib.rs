@@ -1,4 +1,5 @@
-//! A client of the im protocol: connects, comes back, resumes, resends, and hands over each room's events in order, once.
+//! A client of the im protocol: connects, reconnects, resumes, resends, and delivers each room's
+//! events once, in order.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,13 +23,13 @@
 //! |---|---|
 //! | `builder`, `config` | assembling a client |
 //! | `client` | the handle and the stream of events |
-//! | `message`, `event`, `error` | what goes in, what comes out, what goes wrong |
+//! | `message`, `event`, `error` | input, output, errors |
 //! | `proto` | the client without any I/O: a state machine |
 //! | `shell` | the task that drives it |
-//! | `link`, `ws`, `http` | what carries messages: WebSocket, or plain HTTP in three ways |
-//! | `refusal` | what a server answers in place of what was asked for |
-//! | `fallback` | the best of several links that works |
-//! | `ladder` | which of them that is |
+//! | `link`, `ws`, `http` | transports: WebSocket, or plain HTTP in three ways |
+//! | `refusal` | parsing refusals over HTTP |
+//! | `fallback` | several links, of which the best that works is used |
+//! | `ladder` | the choice among them |
 
 mod builder;
 mod client;

@@ -1,4 +1,4 @@
-//! The seam between the client and what carries its messages.
+//! The interface between the client and a transport.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use im_core::wire::Encoding;
 /// Opens connections to a server, one after the other.
 #[async_trait]
 pub trait Link: Send + Sync + 'static {
-    /// Opens a connection for this encoding. The caller bounds the time that it takes; dropping the future gives up.
+    /// Opens a connection for this encoding. The caller bounds the time; dropping the future
+    /// cancels.
     ///
     /// # Errors
     ///
-    /// [`LinkError`], with a numbered code where the server gave one.
+    /// [`LinkError`], with the server's code if it sent one.
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError>;
 }
 
-/// A connection, as two halves that work side by side. Dropping both cuts it.
+/// A connection as two halves that work independently. Dropping both cuts it.
 pub struct Connected {
-    /// Takes whole messages. Closing it says good-bye.
+    /// Accepts whole messages. Closing it closes the connection cleanly.
     pub sink: Pin<Box<dyn Sink<Bytes, Error = LinkError> + Send>>,
-    /// Gives what arrives; ends when the connection does.
+    /// Yields what arrives; ends when the connection does.
     pub stream: Pin<Box<dyn Stream<Item = Incoming> + Send>>,
 }
 
@@ -34,8 +35,9 @@ pub enum Incoming {
     Message(Bytes),
     /// A sign of life that is no message: the transport's own ping or pong.
     Heard,
-    /// Whether a connection over a better transport waits: [`Link::connect`] would return it. The client changes over when
-    /// nothing is under way whose outcome would be unknown then; it may as well stay.
+    /// Whether a connection over a better transport is ready: [`Link::connect`] would return it.
+    /// The client moves to it when no command is in flight whose outcome would then be unknown; it
+    /// need not.
     Better(bool),
     /// The connection ended. Nothing follows.
     Closed(LinkError),
@@ -45,28 +47,28 @@ pub enum Incoming {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct LinkError {
-    /// The close code, or the one that fits the server's refusal.
+    /// The close code, or the code that fits the server's refusal.
     pub code: Option<u16>,
-    /// Words for a person.
+    /// Text for people.
     pub message: String,
-    /// When the server would like us back.
+    /// How long the server asks the client to wait.
     pub retry_after: Option<Duration>,
-    /// This transport does not get through to the server; another one may. [`Fallback`](crate::Fallback) then takes the next
-    /// one, whatever the code.
+    /// This transport does not work here; another one may. [`Fallback`](crate::Fallback) then uses
+    /// the next one, whatever the code.
     pub unfit: bool,
-    /// A gateway before the server had no answer from it (HTTP 502, 503 or 504), so that nothing is said about this
+    /// A gateway had no answer from the server (HTTP 502, 503 or 504). This says nothing about the
     /// transport: the same one may work in a moment.
     pub gateway: bool,
 }
 
 impl LinkError {
-    /// An end without a code: the connection was cut, or never came about.
+    /// An end without a code: the connection was cut, or could not be opened.
     pub fn cut(message: impl Into<String>) -> Self {
         let (code, message, retry_after) = (None, message.into(), None);
         Self { code, message, retry_after, unfit: false, gateway: false }
     }
 
-    /// This transport does not get through.
+    /// An error of a transport that does not work here.
     pub fn unfit(message: impl Into<String>) -> Self {
         Self { unfit: true, ..Self::cut(message) }
     }

@@ -3,7 +3,7 @@
 use im_core::wire::{Map, Target, Value};
 use im_core::{EventKind, MessageId, RoomId, UserId};
 
-/// A durable message on its way out.
+/// A durable message to send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     pub(crate) to: Target,
@@ -13,7 +13,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with a fresh random id and the kind `message`.
+    /// A message of the kind `message`, with a new random id.
     pub fn new(to: Target, content: impl Into<Value>) -> Self {
         Self { to, id: MessageId::now_v7(), kind: EventKind::message(), content: content.into() }
     }
@@ -33,22 +33,22 @@ impl Message {
         Self::room(room, Map::from_iter([("text", text)]))
     }
 
-    /// Another kind of event.
+    /// Sets another kind of event.
     #[must_use]
     pub fn kind(mut self, kind: EventKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// An id of the application's own, so that a try after a restart of the application is recognised as a repeat. It
-    /// needs at least 96 random bits.
+    /// Sets the idempotency key, so that a retry after a restart of the application is recognised
+    /// as a duplicate. It needs at least 96 random bits.
     #[must_use]
     pub fn id(mut self, id: MessageId) -> Self {
         self.id = id;
         self
     }
 
-    /// The id under which it is sent, and sent again if need be.
+    /// The idempotency key of the message and of its retries.
     pub fn message_id(&self) -> &MessageId {
         &self.id
     }

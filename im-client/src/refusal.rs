@@ -1,5 +1,4 @@
-//! Reading what a server answers over HTTP in place of what was asked for, and the limits within which anything of it is
-//! taken.
+//! Parsing refusals over HTTP, and the limits for parsing a server's messages.
 
 use std::time::Duration;
 
@@ -9,30 +8,31 @@ use tokio_tungstenite::tungstenite::http::{HeaderMap, StatusCode, header};
 
 use crate::link::LinkError;
 
-/// The error of an HTTP response that is not what was asked for.
+/// The error of an HTTP response that is not the expected one.
 ///
-/// A code in the body comes from our server and counts. A response without one comes from something in between; then
-/// only the statuses 401 and 429 have the meaning of a code. 408 and the statuses of gateways may pass; every other
-/// status means that this transport does not get through.
+/// A response with a code in its body comes from our server, and the code counts. One without comes
+/// from a proxy; then only the statuses 401 and 429 are mapped to a code. 408 and the statuses of
+/// gateways may pass; every other status means that this transport does not work here.
 pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> LinkError {
     let mut error = describe(body).unwrap_or_else(|| foreign(status));
-    // The address of this transport leads nowhere; that of another one may.
+    // There is no server at the address of this transport; there may be one at another's.
     error.unfit |= error.code == Some(Code::NotFound.number());
     error.retry_after = error.retry_after.or_else(|| retry_after(headers));
     error
 }
 
-/// The error of a response with status 200 that is no message: a page of something in between, most often.
+/// The error of a response with status 200 that is not a message: most often an error page of a
+/// proxy.
 pub(crate) fn nonsense(error: &WireError) -> LinkError {
-    LinkError::unfit(format!("the response is no message: {error}"))
+    LinkError::unfit(format!("the response is not a valid message: {error}"))
 }
 
-/// Codes of ours, also those of later versions.
+/// Whether a code is in our range, also for codes of later versions.
 pub(crate) fn is_ours(code: u16) -> bool {
     (4000..4700).contains(&code)
 }
 
-/// What our servers say in the body of a refusal: `{"code":4204,"msg":"…","retry_ms":…}`.
+/// Parses the body of a refusal by our server: `{"code":4204,"msg":"…","retry_ms":…}`.
 fn describe(body: &[u8]) -> Option<LinkError> {
     let frame = decode(body, Encoding::Json, &Limits::default()).ok()?.pop()?;
     let code = u16::try_from(frame.get("code")?.as_int()?).ok().filter(|code| is_ours(*code))?;
@@ -46,24 +46,24 @@ fn describe(body: &[u8]) -> Option<LinkError> {
 
 /// The error of a response that does not come from our server.
 fn foreign(status: StatusCode) -> LinkError {
-    let words = format!("the server, or something before it, answered {status}");
+    let words = format!("the server, or a proxy before it, answered {status}");
     match status.as_u16() {
         401 => LinkError::coded(Code::Unauthenticated.number(), words),
         429 => LinkError::coded(Code::RateLimited.number(), words),
         502..=504 => LinkError { gateway: true, ..LinkError::cut(words) },
-        // Above 505 each gateway has some of its own for a server that is away.
+        // Above 505, gateways have statuses of their own for a server that is down.
         408 | 500 | 506.. => LinkError::cut(words),
         _ => LinkError::unfit(words),
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the form with a date is not understood.
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); the date form is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// A client takes what its server sends; these are only there so that a broken server cannot fill its memory.
+/// Limits for messages of a server: generous, only to keep a faulty server from filling the memory.
 pub(crate) fn generous() -> Limits {
     let mut limits = Limits::default();
     limits.max_message_bytes = 16 << 20;

@@ -20,22 +20,22 @@ use crate::event::ClientEvent;
 use crate::link::{Connected, Incoming, Link, LinkError};
 use crate::proto::{Cause, Machine, Output, Saved};
 
-/// Sees every frame as it arrives, before repeats are dropped, with the number of the connection that it arrived on
-/// (1, 2 …).
+/// A function that is called with every frame as it arrives, redelivered events included, and with
+/// the number of the connection (1, 2 …).
 pub type Tap = Arc<dyn Fn(u64, &ServerFrame) + Send + Sync>;
 
-/// Fetches a token that is good now, or says why there is none.
+/// Fetches a valid token, or returns why there is none.
 pub type TokenSource = Arc<dyn Fn() -> BoxFuture<'static, Result<Secret, String>> + Send + Sync>;
 
-/// What a handle asks of its task.
+/// A request of a handle to its task.
 pub(crate) enum Ask {
-    /// A command, and where its answer goes. The permit is held until then.
+    /// A command, and where to send its answer. The permit is held until then.
     Command(CommandBody, Answer),
-    /// What another client would need to go on from here.
+    /// Returns what another client needs to resume from here.
     Saved(oneshot::Sender<Saved>),
-    /// Cut the connection without a good-bye, as a bad network would.
+    /// Cut the connection without closing it, as a bad network would.
     Cut,
-    /// End.
+    /// End the client.
     Close,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Answer {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// How long a good-bye may take.
+/// Time limit for closing a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Shell {
@@ -57,24 +57,24 @@ pub(crate) struct Shell {
     pub(crate) events: mpsc::Sender<ClientEvent>,
 }
 
-/// What is under way.
+/// The connection and the operations in progress.
 #[derive(Default)]
 struct Wire {
     connecting: Option<BoxFuture<'static, Result<Connected, LinkError>>>,
     fetching: Option<BoxFuture<'static, Result<Secret, String>>>,
     connected: Option<Connected>,
     outgoing: Outgoing,
-    /// How many connections there were.
+    /// The number of connections so far.
     count: u64,
-    /// A connection over a better transport waits.
+    /// A connection over a better transport is ready.
     better: bool,
 }
 
-/// Messages on their way out.
+/// Messages to write.
 #[derive(Default)]
 struct Outgoing {
     queue: VecDeque<Bytes>,
-    /// Something was handed to the sink that it may not have written yet.
+    /// The sink may hold messages that it has not written yet.
     unflushed: bool,
 }
 
@@ -99,7 +99,7 @@ fn on_the_wall() -> Timestamp {
 }
 
 impl Shell {
-    /// Runs until the client ends, or nobody holds it any more.
+    /// Runs until the client ends, or all its handles are dropped.
     pub(crate) async fn run(mut self) {
         let mut wire = Wire::default();
         let mut answers = HashMap::new();
@@ -145,7 +145,7 @@ impl Shell {
         self.perform(&mut wire, &mut answers).await;
     }
 
-    /// Hands over as many events as the application has room for.
+    /// Moves as many events to the application's channel as fit.
     fn add_unreleased(&mut self, heard: bool) {
         if !heard {
             while self.machine.event().is_some() {}
@@ -159,7 +159,7 @@ impl Shell {
         }
     }
 
-    /// Waits for the next thing to happen. Every part can be given up and taken up again without loss.
+    /// Waits for the next thing to happen. Cancel-safe.
     async fn next(&mut self, wire: &mut Wire, asked: bool, heard: bool) -> Happened {
         let deadline = self.machine.deadline().map(tokio::time::Instant::from_std);
         let reads = self.machine.wants_input();
@@ -171,7 +171,7 @@ impl Shell {
         };
         tokio::select! {
             biased;
-            // What the application has taken makes room for the rest; then it may ask; then the network has its turn.
+            // Order: events that the application has room for, then its calls, then the network.
             permit = events.reserve(), if heard && machine.has_event() => match permit {
                 Ok(permit) => {
                     if let Some(event) = machine.event() {
@@ -191,7 +191,7 @@ impl Shell {
         }
     }
 
-    /// Does what the machine wants done.
+    /// Carries out the machine's actions.
     async fn perform(&mut self, wire: &mut Wire, answers: &mut HashMap<CommandId, Answer>) {
         while let Some(output) = self.machine.output() {
             match output {
@@ -204,13 +204,13 @@ impl Shell {
                 Output::FetchToken => {
                     let fetched = self.tokens.as_ref().map(|fetch| fetch());
                     wire.fetching = Some(fetched.unwrap_or_else(|| {
-                        Box::pin(std::future::ready(Err("there is no source".into())))
+                        Box::pin(std::future::ready(Err("no token source is configured".into())))
                     }));
                 }
                 Output::Reply(id, reply) => {
                     if let Some(answer) = answers.remove(&id) {
                         drop(answer.permit);
-                        // Whoever asked may have stopped waiting.
+                        // An error means that the caller has dropped the future.
                         let _ = answer.to.send(reply);
                     }
                 }
@@ -218,7 +218,7 @@ impl Shell {
         }
     }
 
-    /// Takes all that is asked at once, so that it travels together.
+    /// Drains all waiting calls, so that they are written together.
     fn on_asks(&mut self, first: Ask, wire: &mut Wire, answers: &mut HashMap<CommandId, Answer>) {
         let mut next = Some(first);
         let mut bodies = Vec::new();
@@ -266,7 +266,7 @@ impl Shell {
         self.machine.on_lost(now(), cause);
     }
 
-    /// The client has ended: all who still ask are told so.
+    /// Answers all remaining calls: the client has ended.
     async fn answer_late(mut self, asked: bool) {
         drop(self.events);
         while let Some(ask) = if asked { self.asks.recv().await } else { None } {
@@ -297,7 +297,7 @@ impl Wire {
     }
 }
 
-/// Writes what is left and closes, within a bounded time.
+/// Writes the remaining messages and closes, within a bounded time.
 async fn close(wire: &mut Wire) {
     if let Some(mut connected) = wire.connected.take() {
         let outgoing = &mut wire.outgoing;
@@ -305,7 +305,7 @@ async fn close(wire: &mut Wire) {
             write(Some(&mut connected.sink), outgoing).await?;
             poll_fn(|cx| connected.sink.as_mut().poll_close(cx)).await
         };
-        // Whether it heard us does not change anything any more.
+        // Whether the server receives the close makes no difference any more.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, last).await;
     }
     wire.cut();
@@ -313,7 +313,7 @@ async fn close(wire: &mut Wire) {
 
 type BoxSink = Pin<Box<dyn Sink<Bytes, Error = LinkError> + Send>>;
 
-/// Writes all of `outgoing`. May be given up at any time and taken up again.
+/// Writes all of `outgoing`. Cancel-safe.
 async fn write(sink: Option<&mut BoxSink>, outgoing: &mut Outgoing) -> Result<(), LinkError> {
     match sink {
         Some(sink) => poll_fn(|cx| outgoing.poll_write(sink, cx)).await,
@@ -353,7 +353,7 @@ async fn read(
     }
 }
 
-/// Waits for the future, if there is one, and takes it away when it is done.
+/// Awaits the future, if there is one, and removes it when it is done.
 async fn poll_some<T>(slot: &mut Option<BoxFuture<'static, T>>) -> T {
     let Some(future) = slot else { return std::future::pending().await };
     let done = future.await;

@@ -32,10 +32,10 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// To a server at `ws://host:port/path`.
+    /// Connects to a server at `ws://host:port/path`.
     ///
-    /// Buffers are small (4 KiB to read, 16 KiB to write), since most clients mostly wait; one message may have up to
-    /// 16 MiB.
+    /// Buffers are small (4 KiB to read, 16 KiB to write), since most clients are idle most of the
+    /// time; one message may have up to 16 MiB.
     pub fn new(url: impl Into<String>) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
@@ -46,14 +46,14 @@ impl WebSocket {
         Self { url: url.into(), headers: Vec::new(), config }
     }
 
-    /// Sends a header with the handshake: a cookie, say, or an origin.
+    /// Adds a header to the handshake: for example a cookie or an origin.
     #[must_use]
     pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Reads in pieces of this many bytes. The buffer is held for the whole connection.
+    /// Sets the size of the read buffer, which is held for the whole connection.
     #[must_use]
     pub fn read_buffer(mut self, bytes: usize) -> Self {
         self.config = self.config.read_buffer_size(bytes);
@@ -90,9 +90,9 @@ impl Link for WebSocket {
 async fn dial(uri: &Uri) -> Result<TcpStream, LinkError> {
     let wrong = |why: &str| LinkError::coded(Code::BadField.number(), format!("{uri}: {why}"));
     if uri.scheme_str() != Some("ws") {
-        return Err(wrong("an address that begins with ws:// was expected"));
+        return Err(wrong("the address must begin with ws://"));
     }
-    let host = uri.host().ok_or_else(|| wrong("names no host"))?;
+    let host = uri.host().ok_or_else(|| wrong("the address has no host"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await;
     let stream = stream.map_err(|e| LinkError::cut(format!("cannot connect: {e}")))?;
@@ -110,7 +110,7 @@ where
     Connected { sink: Box::pin(sink), stream: Box::pin(Arriving { stream, moved }) }
 }
 
-/// A socket that notes that bytes arrived.
+/// A socket that records that bytes arrived.
 #[derive(Debug)]
 struct Counted<S> {
     inner: S,
@@ -150,7 +150,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-/// What arrives. Bytes of a message that has not arrived as a whole are a sign of life.
+/// What arrives. Bytes of an incomplete message are a sign of life.
 struct Arriving<S> {
     stream: SplitStream<WebSocketStream<S>>,
     moved: Arc<AtomicBool>,
@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Arriving<S> {
 
 fn to_message(bytes: Bytes, encoding: Encoding) -> Result<Message, LinkError> {
     match encoding {
-        // What the encoder wrote is valid UTF-8; the check is cheap beside the write.
+        // The encoder's output is valid UTF-8; the check is cheap beside the write.
         Encoding::Json => Utf8Bytes::try_from(bytes).map(Message::Text).map_err(|_| {
             LinkError::coded(Code::Malformed.number(), "a message is not valid UTF-8")
         }),
@@ -198,7 +198,7 @@ fn incoming(item: Result<Message, WsError>) -> Incoming {
 fn handshake_error(error: &WsError) -> LinkError {
     let response = match error {
         WsError::Http(response) => response,
-        // Another try would meet the same address.
+        // The address is invalid, so a retry would fail too.
         WsError::Url(error) => {
             return LinkError::coded(Code::BadField.number(), format!("cannot connect: {error}"));
         }
@@ -206,7 +206,8 @@ fn handshake_error(error: &WsError) -> LinkError {
     };
     let body = response.body().as_deref().unwrap_or_default();
     let mut error = refused(response.status(), response.headers(), body);
-    // Something on the way dropped the upgrade. Our server says so too, but only because it did not see one.
+    // A proxy dropped the upgrade. Our server also answers 426, but only because it received no
+    // upgrade.
     error.unfit |= response.status() == StatusCode::UPGRADE_REQUIRED;
     error
 }
@@ -252,7 +253,7 @@ mod tests {
         assert_eq!(request.headers()[header::COOKIE], "a=b");
     }
 
-    /// Bytes of a message count before the message has arrived.
+    /// Bytes of a message count before the whole message has arrived.
     #[tokio::test(start_paused = true)]
     async fn partial_message_counts_as_activity() {
         let (mut server, client) = tokio::io::duplex(64);

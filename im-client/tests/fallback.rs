@@ -1,4 +1,4 @@
-//! The best transport that works, with links that do as they are told.
+//! Fallback between transports, with scripted links.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use im_core::wire::Encoding;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Does what it is told: how connecting ends, and what then arrives.
+/// A scripted link: how connecting ends, and what then arrives.
 #[derive(Default)]
 struct Recorded {
     refuses: Mutex<Option<LinkError>>,
     arrives: Mutex<Option<mpsc::UnboundedSender<Incoming>>>,
-    /// Connections that were asked for, and those that came about.
+    /// Connections that were requested, and those that were opened.
     asked: AtomicU32,
     connected: AtomicU32,
     hangs: AtomicBool,
@@ -68,14 +68,14 @@ fn three() -> (Vec<Arc<Recorded>>, Fallback) {
 async fn failed_link_yields_to_next() {
     let (links, fallback) = three();
     *links[0].refuses.lock() = Some(LinkError::cut("no way"));
-    *links[1].refuses.lock() = Some(LinkError::cut("no way here either"));
+    *links[1].refuses.lock() = Some(LinkError::cut("refused here too"));
     assert!(fallback.connect(Encoding::Json).await.is_err());
     assert!(fallback.connect(Encoding::Json).await.is_err());
     assert!(fallback.connect(Encoding::Json).await.is_ok());
     assert_eq!(fallback.current(), 2);
     *links[2].refuses.lock() = Some(LinkError::cut("nowhere"));
     assert!(fallback.connect(Encoding::Json).await.is_err());
-    assert_eq!(fallback.current(), 0, "after the last comes the first");
+    assert_eq!(fallback.current(), 0, "the first follows after the last");
 }
 
 /// A refusal or disconnect by the server is no reason to change the link.
@@ -101,7 +101,7 @@ async fn only_silent_link_falls_back() {
     assert_eq!(connected.stream.next().await, Some(Incoming::Heard));
     assert!(connected.stream.next().await.is_some());
     assert_eq!(fallback.current(), 0);
-    // It has worked here, so it is tried twice again first.
+    // The link has worked, so it is tried twice again first.
     for current in [0, 0, 1] {
         let mut connected = fallback.connect(Encoding::Json).await.unwrap();
         links[0].say(Incoming::Closed(LinkError::cut("cut")));
@@ -115,7 +115,7 @@ async fn only_silent_link_falls_back() {
     assert_eq!(fallback.current(), 2);
 }
 
-/// A connection over this link on which something was heard.
+/// Opens a connection over this link and receives something on it.
 async fn heard(fallback: &Fallback, link: &Recorded) -> Connected {
     let mut connected = fallback.connect(Encoding::Json).await.unwrap();
     link.say(Incoming::Heard);
@@ -123,7 +123,7 @@ async fn heard(fallback: &Fallback, link: &Recorded) -> Connected {
     connected
 }
 
-/// What arrives within this time.
+/// Returns what arrives within this time.
 async fn within(connected: &mut Connected, seconds: u64) -> Option<Incoming> {
     let next = tokio::time::timeout(Duration::from_secs(seconds), connected.stream.next());
     next.await.ok().flatten()
@@ -138,15 +138,15 @@ async fn client_returns_to_better_link() {
     links[0].refuse(true);
     assert!(fallback.connect(Encoding::Json).await.is_err());
     let mut connected = heard(&fallback, &links[1]).await;
-    assert_eq!(within(&mut connected, 300).await, None, "the better one still does not work");
+    assert_eq!(within(&mut connected, 300).await, None, "the better link still does not work");
     links[0].refuse(false);
     assert_eq!(connected.stream.next().await, BETTER);
     let tries = links[0].asked();
     let _moved = heard(&fallback, &links[0]).await;
-    assert_eq!((links[0].asked(), fallback.current()), (tries, 0), "the one that waits is used");
+    assert_eq!((links[0].asked(), fallback.current()), (tries, 0), "the open connection is used");
 }
 
-/// A server that was away for an hour is no reason to stay on the last transport.
+/// After an outage of the server of an hour, the client does not stay on the last transport.
 #[tokio::test(start_paused = true)]
 async fn outage_expires_after_a_minute() {
     let (links, fallback) = three();
@@ -164,7 +164,7 @@ async fn outage_expires_after_a_minute() {
     assert_eq!(within(&mut connected, 61).await, BETTER);
     drop(connected);
     let mut connected = heard(&fallback, &links[0]).await;
-    // It works, and so what was before does not count.
+    // The link works, so its earlier failures do not count.
     assert_eq!(within(&mut connected, 300).await, None);
     links[0].say(Incoming::Closed(LinkError::unfit("blocked")));
     assert!(connected.stream.next().await.is_some());
@@ -183,13 +183,13 @@ async fn better_link_retries_every_ten_minutes() {
     assert_eq!(links[0].asked(), 1 + 8, "after 1, 3, 7, 15, 25, 35, 45 and 55 minutes");
 }
 
-/// A link that only seems to work for its first moment is passed over longer each time.
+/// A link that fails soon after its first message is passed over longer each time.
 #[tokio::test(start_paused = true)]
 async fn better_link_unfit_again_waits_longer() {
     let (links, fallback) = three();
     for minutes in [1, 2, 4, 8, 10, 10] {
         let mut connected = heard(&fallback, &links[0]).await;
-        links[0].say(Incoming::Closed(LinkError::unfit("nothing comes down")));
+        links[0].say(Incoming::Closed(LinkError::unfit("the downlink is silent")));
         assert!(connected.stream.next().await.is_some());
         let mut connected = heard(&fallback, &links[1]).await;
         assert_eq!(within(&mut connected, minutes * 60 - 1).await, None, "{minutes}");
@@ -197,7 +197,7 @@ async fn better_link_unfit_again_waits_longer() {
     }
 }
 
-/// A connection that waits and ends is forgotten, and another is tried later.
+/// An unused connection that ends is dropped, and another is tried later.
 #[tokio::test(start_paused = true)]
 async fn closed_waiting_link_is_dropped() {
     let (links, fallback) = three();
@@ -213,14 +213,14 @@ async fn closed_waiting_link_is_dropped() {
         assert_eq!(fallback.current(), 1);
         assert_eq!(within(&mut connected, 59).await, None);
     }
-    // One that ends just before it is used is replaced.
+    // A connection that ends just before its use is replaced.
     assert_eq!(connected.stream.next().await, BETTER);
     links[0].say(Incoming::Closed(LinkError::cut("cut")));
     let _moved = heard(&fallback, &links[0]).await;
     assert_eq!((links[0].asked(), fallback.current()), (6, 0));
 }
 
-/// A link that neither connects nor fails, or connects and then says nothing, makes room as well.
+/// A link that neither connects nor fails, or connects and is silent, is passed over as well.
 #[tokio::test(start_paused = true)]
 async fn silent_link_makes_room() {
     let (links, fallback) = three();
@@ -233,12 +233,12 @@ async fn silent_link_makes_room() {
     assert_eq!(within(&mut connected, 10).await, None);
     drop(connected);
     assert_eq!(fallback.current(), 2);
-    // Given up at once: the application has ended it.
+    // Dropped at once: the application has ended it.
     drop(fallback.connect(Encoding::Json).await.unwrap());
     assert_eq!(fallback.current(), 2);
 }
 
-/// Answers every connection with these bytes, and closes it.
+/// Starts a server that answers every connection with these bytes, and closes it.
 async fn answers(response: String) -> String {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/im/ws", socket.local_addr().unwrap());
@@ -260,7 +260,7 @@ fn response(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Whatever a proxy or firewall makes of the handshake: the client goes on over the next transport.
+/// However a proxy or firewall answers the handshake, the client uses the next transport.
 #[tokio::test]
 async fn blocked_websocket_falls_back() {
     let blocked = [
@@ -292,7 +292,7 @@ async fn blocked_websocket_falls_back() {
     }
 }
 
-/// What our server says before the upgrade would be said over any transport.
+/// A refusal by our server before the upgrade does not change the transport.
 #[tokio::test]
 async fn refused_handshake_keeps_the_link() {
     let refusals = [
@@ -309,7 +309,8 @@ async fn refused_handshake_keeps_the_link() {
     }
 }
 
-/// A gateway that has no answer from the server says nothing about the link: it is left after three such answers in a row.
+/// A gateway without an answer from the server says nothing about the link: it is left after three
+/// such answers in a row.
 #[tokio::test(start_paused = true)]
 async fn single_gateway_error_keeps_the_link() {
     let (links, fallback) = three();
@@ -320,7 +321,7 @@ async fn single_gateway_error_keeps_the_link() {
         assert!(connected.stream.next().await.is_some());
         assert_eq!(fallback.current(), 0);
     }
-    // What is heard between begins the count again.
+    // A received message in between restarts the count.
     let mut connected = fallback.connect(Encoding::Json).await.unwrap();
     links[0].say(Incoming::Heard);
     assert_eq!(connected.stream.next().await, Some(Incoming::Heard));

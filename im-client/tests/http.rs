@@ -1,4 +1,4 @@
-//! Plain HTTP over a network in memory, with the server played by hand.
+//! Plain HTTP over a network in memory, with a scripted server.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 #[path = "http/downlink.rs"]
 mod downlink;
 
-/// Gives the other end of each stream to the test.
+/// Sends the other end of each stream to the test.
 #[derive(Debug, Clone)]
 struct Memory(mpsc::UnboundedSender<DuplexStream>);
 
@@ -49,26 +49,32 @@ async fn connect() -> (Connected, mpsc::UnboundedReceiver<DuplexStream>) {
 struct Served(DuplexStream);
 
 impl Served {
-    /// Reads one request; gives its first line and its body.
+    /// Reads one request; returns its first line and its body.
     async fn request(&mut self) -> (String, String) {
         let (head, body) = self.whole_request().await;
         (head.lines().next().unwrap().to_owned(), body)
     }
 
-    /// Reads one request; gives its head in lower case and its body.
+    /// Reads one request; returns its head in lower case and its body.
     async fn whole_request(&mut self) -> (String, String) {
         let mut read = Vec::new();
         let head = loop {
             if let Some(at) = read.windows(4).position(|end| end == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it broke off: {read:?}");
+            assert!(
+                self.0.read_buf(&mut read).await.unwrap() > 0,
+                "the request is cut off: {read:?}"
+            );
         };
         let text = String::from_utf8(read[..head].to_vec()).unwrap().to_lowercase();
         let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
         let end = head + length.map_or(0, |length| length.parse::<usize>().unwrap());
         while read.len() < end {
-            assert!(self.0.read_buf(&mut read).await.unwrap() > 0, "it broke off: {read:?}");
+            assert!(
+                self.0.read_buf(&mut read).await.unwrap() > 0,
+                "the request is cut off: {read:?}"
+            );
         }
         (text, String::from_utf8(read.split_off(head)).unwrap())
     }
@@ -140,12 +146,12 @@ async fn dropped_connection_cuts_pending_requests() {
     assert!(polls.request().await.0.starts_with("get /im/poll?hold=600"));
     connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
     posts.request().await;
-    // Neither is ever answered. Time stands still unless both ends wait for it.
+    // Neither is ever answered. Paused time advances only if both ends wait for it.
     let begin = tokio::time::Instant::now();
     drop(connected);
     posts.until_cut().await;
     polls.until_cut().await;
-    assert_eq!(begin.elapsed(), Duration::ZERO, "it was cut, and not given up some time later");
+    assert_eq!(begin.elapsed(), Duration::ZERO, "cut at once, not after a time-out");
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +170,7 @@ async fn close_waits_for_pending_posts() {
     closed.unwrap();
 }
 
-/// Commands written during a POST go together in the next one.
+/// Commands written during a POST are combined in the next one.
 #[tokio::test(start_paused = true)]
 async fn commands_during_post_share_the_next() {
     let (mut connected, mut streams) = connect().await;
@@ -175,7 +181,11 @@ async fn commands_during_post_share_the_next() {
     assert!(matches!(connected.stream.next().await, Some(Incoming::Message(_))));
     let _polls = streams.recv().await.unwrap();
     connected.sink.send(message(r#"{"t":"ping","id":2}"#)).await.unwrap();
-    assert_eq!(posts.request().await.1, r#"{"t":"ping","id":2}"#, "a single one goes as it is");
+    assert_eq!(
+        posts.request().await.1,
+        r#"{"t":"ping","id":2}"#,
+        "a single command is sent as written"
+    );
     connected.sink.send(message(r#"[{"t":"ping","id":3},{"t":"ping","id":4}]"#)).await.unwrap();
     connected.sink.send(message(r#"{"t":"ping","id":5}"#)).await.unwrap();
     posts.answer(br#"[{"t":"ok","id":2}]"#).await;
@@ -186,7 +196,7 @@ async fn commands_during_post_share_the_next() {
     assert_eq!(ids, [Some(3), Some(4), Some(5)]);
 }
 
-/// A gateway that has no answer from the server once costs a second try over the same transport.
+/// One answer of a gateway without the server costs a second try over the same transport.
 #[tokio::test(start_paused = true)]
 async fn post_answered_502_is_posted_again() {
     let (mut connected, mut streams) = connect().await;
@@ -218,7 +228,8 @@ async fn post_answered_502_is_posted_again() {
     );
 }
 
-/// What must not be done twice is not posted again, and a gateway that stays without an answer ends the connection.
+/// Non-idempotent commands are not posted again, and a gateway that never reaches the server ends
+/// the connection.
 #[tokio::test(start_paused = true)]
 async fn post_answered_502_ends_connection() {
     for (command, posted) in [(r#"{"t":"create","id":2}"#, 1), (r#"{"t":"send","id":2}"#, 4)] {
@@ -273,7 +284,7 @@ async fn slow_response_counts_as_activity() {
     }
 }
 
-/// Credentials that are shown in the greeting, and later ones, go with every request from then on.
+/// The credentials in the greeting, and later ones, are sent with every later request.
 #[tokio::test(start_paused = true)]
 async fn credentials_go_with_every_request() {
     let (mut connected, mut streams) = connect().await;
@@ -293,7 +304,8 @@ async fn credentials_go_with_every_request() {
     assert!(polls.whole_request().await.0.contains("authorization: bearer new"));
 }
 
-/// A client that polls by `down`, after its greeting; the server's ends of its POSTs and of its polls.
+/// Returns a client that polls by `down`, after its greeting, and the server's ends of its POSTs
+/// and of its polls.
 async fn polling(down: Down) -> (Connected, Served, Served) {
     let (dialled, mut streams) = mpsc::unbounded_channel();
     let link = Http::new("http://im.example/im", down).dial(Memory(dialled));
@@ -310,17 +322,18 @@ async fn polling(down: Down) -> (Connected, Served, Served) {
 const NOTHING: &[u8] = br#"[{"t":"position","at":"AQ"}]"#;
 const FULL: &[u8] = br#"[{"t":"event","seq":1},{"t":"position","at":"AQ"}]"#;
 
-/// Answers the poll that is there. Returns after how long the next one comes.
+/// Answers the current poll. Returns the time until the next one.
 async fn pause_after(connected: &mut Connected, polls: &mut Served, body: &[u8]) -> Duration {
     polls.answer(body).await;
     let answered = tokio::time::Instant::now();
-    // Its pieces are signs of life.
+    // The pieces are signs of life.
     while connected.stream.next().await.unwrap() == Incoming::Heard {}
     assert!(polls.request().await.0.starts_with("get /im/poll"));
     answered.elapsed()
 }
 
-/// wire/SPEC.md, "Polling": at once after a short poll that brought something, however often; else after a pause.
+/// wire/SPEC.md, "Polling": at once after a short poll that returned something, however often;
+/// otherwise after a pause.
 #[tokio::test(start_paused = true)]
 async fn poll_after_events_is_immediate() {
     let every = Duration::from_secs(2);
@@ -339,7 +352,8 @@ async fn poll_after_events_is_immediate() {
     assert_eq!(answered.elapsed(), every);
 }
 
-/// What a command did may have something to say, also where the answer to a poll was on its way before it.
+/// A command is followed by a poll for its pushes, also if the answer to an earlier poll was in
+/// transit.
 #[tokio::test(start_paused = true)]
 async fn poll_after_command_is_immediate() {
     let (mut connected, mut posts, mut polls) =
@@ -363,10 +377,10 @@ async fn poll_after_command_is_immediate() {
         assert_eq!(answered.elapsed(), Duration::ZERO, "{is_under_way}");
     }
     let idle = pause_after(&mut connected, &mut polls, NOTHING).await;
-    assert_eq!(idle, Duration::from_secs(2), "one command is worth one poll");
+    assert_eq!(idle, Duration::from_secs(2), "one command causes one poll");
 }
 
-/// A server that does not hold a poll is not asked without a pause.
+/// A server that does not hold polls is not polled without a pause.
 #[tokio::test(start_paused = true)]
 async fn unheld_long_poll_pauses_next() {
     let (mut connected, _posts, mut polls) = polling(Down::LongPoll(HOLD)).await;

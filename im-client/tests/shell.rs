@@ -1,4 +1,4 @@
-//! The task and the handle, over a link in memory, with the server played by hand. Time is paused.
+//! The task and the handle, over a link in memory, with a scripted server. Time is paused.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +31,7 @@ mod moves;
 
 const EPOCH: Epoch = Epoch { generation: 1, incarnation: 1 };
 
-/// One connection as the server sees it.
+/// The server's end of one connection.
 struct Peer {
     from_client: futures::channel::mpsc::Receiver<Bytes>,
     to_client: futures::channel::mpsc::UnboundedSender<Incoming>,
@@ -273,7 +273,7 @@ async fn dropped_client_closes_connection() {
     assert!(peer.from_client.next().await.is_none());
 }
 
-/// A server that does not read does not keep the client from reading.
+/// The client continues to read from a server that does not read.
 #[tokio::test(start_paused = true)]
 async fn blocked_writing_leaves_reading() {
     let (_peers, peer, client, mut events) = online().await;
@@ -293,7 +293,8 @@ async fn blocked_writing_leaves_reading() {
     assert_eq!(events.next().await, Some(ClientEvent::Signal(signal)));
 }
 
-/// A source that fails once, and one call of it that never returns, end neither the connection nor the client.
+/// A source that fails once, and a call of it that never returns, end neither the connection nor
+/// the client.
 #[tokio::test(start_paused = true)]
 async fn failed_token_source_is_retried() {
     let (mut peers, builder) = server();

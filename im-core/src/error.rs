@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::code::{Advice, Code};
 
-/// Whose doing it is.
+/// The side that caused an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The peer or the caller asked for something that cannot be done.
@@ -15,7 +15,7 @@ pub enum Fault {
     Backend,
 }
 
-/// What went wrong: a numbered [`Code`], what was being done, words for a person, and the cause.
+/// A failure: numbered [`Code`], operation, message for the peer, cause.
 #[derive(Debug)]
 pub struct Error {
     code: Code,
@@ -29,56 +29,57 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error while doing `operation`. `message` goes to the peer: it says what to do, and tells no secret.
+    /// Creates an error of `operation`. `message` goes to the peer: it says what to do and contains
+    /// no secret.
     pub fn new(code: Code, operation: &'static str, message: impl Into<String>) -> Self {
         Self { code, operation, message: message.into().into(), retry_after: None, source: None }
     }
 
-    /// An error whose message is the code's own meaning.
+    /// Creates an error whose message is the code's own meaning.
     pub fn of(code: Code, operation: &'static str) -> Self {
         Self::new(code, operation, code.meaning())
     }
 
-    /// Adds the cause. It goes to the log, never to the peer.
+    /// Adds the cause. The cause is logged and never sent to the peer.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Says how long to wait before trying again.
+    /// Sets the delay before a retry.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
     }
 
-    /// The number that the peer sees.
+    /// The code that the peer sees.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What was being done.
+    /// The operation that failed.
     pub fn operation(&self) -> &'static str {
         self.operation
     }
 
-    /// Words for the peer.
+    /// The message for the peer.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// How long to wait before trying again, where that is known.
+    /// The delay before a retry, where it is known.
     pub fn delay(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self.code.advice(), Advice::Retry | Advice::BackOff)
     }
 
-    /// Whose doing it is.
+    /// The side that caused the error.
     pub fn fault(&self) -> Fault {
         match self.code {
             Code::Unknown | Code::StoreUnavailable | Code::Overloaded => Fault::Backend,

@@ -1,7 +1,7 @@
-//! Names of things: users, devices, rooms, sessions, messages, and the position of an event in a room.
+//! Ids of users, devices, rooms, sessions and messages, and positions in a room's log.
 //!
-//! Every id is a newtype with a checked constructor, so that a value that exists is a value that is legal. Text ids
-//! are shared (`Arc<str>`): a clone is one atomic increment.
+//! Every id is a newtype with a checked constructor, so every existing value is legal. Text ids are
+//! shared (`Arc<str>`): a clone is one atomic increment.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,22 +14,23 @@ mod v7;
 
 pub use position::{Cursor, Epoch, Seq};
 
-/// The largest integer that every encoding carries exactly: 2^53 − 1 (RFC 8259 section 6, I-JSON RFC 7493 section 2.2).
+/// The largest integer that every encoding carries exactly: 2^53 − 1 (RFC 8259 section 6, I-JSON
+/// RFC 7493 section 2.2).
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// Why a text was refused as an id.
+/// The reason why a text is not a legal id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The text is empty.
     #[error("{what} is empty")]
     Empty {
-        /// Which id it was meant to be.
+        /// The type of id that was expected.
         what: &'static str,
     },
     /// The text is longer than the id allows.
     #[error("{what} is {len} bytes long; at most {max} are allowed")]
     TooLong {
-        /// Which id it was meant to be.
+        /// The type of id that was expected.
         what: &'static str,
         /// Its length in bytes.
         len: usize,
@@ -41,7 +42,7 @@ pub enum IdError {
         "{what} is {len} bytes long; at least {min} are needed, so that it is unique by chance"
     )]
     TooShort {
-        /// Which id it was meant to be.
+        /// The type of id that was expected.
         what: &'static str,
         /// Its length in bytes.
         len: usize,
@@ -51,7 +52,7 @@ pub enum IdError {
     /// The text holds a character that the id does not allow.
     #[error("{what} holds {found:?}, which is not allowed there")]
     BadChar {
-        /// Which id it was meant to be.
+        /// The type of id that was expected.
         what: &'static str,
         /// The first offending character.
         found: char,
@@ -59,22 +60,23 @@ pub enum IdError {
     /// The number is outside what every encoding carries.
     #[error("{what} must be between {min} and 2^53 - 1")]
     OutOfRange {
-        /// Which number it was meant to be.
+        /// The number that was expected.
         what: &'static str,
         /// The smallest allowed.
         min: u64,
     },
-    /// The text has not the form of this id.
+    /// The text does not have the form of this id.
     #[error("{what} is malformed")]
     Malformed {
-        /// Which id it was meant to be.
+        /// The type of id that was expected.
         what: &'static str,
     },
 }
 
-/// True for characters that a person cannot see: white space, controls, what Unicode calls default-ignorable (zero-width
-/// and bidirectional marks, fillers, variation selectors, tags; DerivedCoreProperties.txt of Unicode 16), the marks
-/// of annotations, and the blank Braille pattern.
+/// Returns whether a character is invisible: white space, controls, what Unicode calls
+/// default-ignorable (zero-width and bidirectional marks, fillers, variation selectors, tags;
+/// DerivedCoreProperties.txt of Unicode 16), the marks of annotations, and the blank Braille
+/// pattern.
 fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c == ' ' || c.is_ascii_control();
@@ -125,11 +127,11 @@ macro_rules! text_id {
             /// The longest allowed, in bytes of UTF-8.
             pub const MAX_LEN: usize = $max;
 
-            /// Checks `text` and makes it an id.
+            /// Checks `text` and converts it to an id.
             ///
             /// # Errors
             ///
-            /// [`IdError`] says which rule the text breaks.
+            /// [`IdError`] names the rule that the text breaks.
             pub fn new(text: impl AsRef<str>) -> Result<Self, IdError> {
                 let text = text.as_ref();
                 check($what, text, $min, $max, $allowed)?;
@@ -148,7 +150,7 @@ macro_rules! text_id {
                 Arc::clone(&self.0)
             }
 
-            /// Checks a text that is shared.
+            /// Checks a shared text.
             #[cfg(feature = "engine")]
             #[allow(dead_code, reason = "not every id is stored")]
             pub(crate) fn from_shared(text: &Arc<str>) -> Result<Self, IdError> {
@@ -205,8 +207,10 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A person or a service, as the embedder names it: 1 to 64 bytes of UTF-8 with no white space, controls or
-    /// invisible marks. Compared byte by byte: no case folding, no Unicode normalisation.
+    /// A person or a service, named by the embedder: 1 to 64 bytes of UTF-8.
+    ///
+    /// White space, controls and invisible marks are not allowed. Compared byte by byte: no case
+    /// folding, no Unicode normalisation.
     UserId, "user id", 1..=64, |c| !is_invisible(c)
 }
 
@@ -218,20 +222,23 @@ text_id! {
 text_id! {
     /// A room: 1 to 128 bytes, same characters as [`UserId`].
     ///
-    /// Ids that begin with `dm:` or `user:` belong to the engine: see [`RoomId::direct`] and [`RoomId::inbox`].
+    /// Ids that begin with `dm:` or `user:` are reserved for the engine: see [`RoomId::direct`] and
+    /// [`RoomId::inbox`].
     RoomId, "room id", 1..=128, |c| !is_invisible(c)
 }
 
 text_id! {
     /// A message's id, chosen by its sender: 16 to 64 of `A–Z a–z 0–9 - _ . ~ :`.
     ///
-    /// It must carry at least 96 random bits, since (room, sender, id) is what makes a retry a retry. A UUID in its
-    /// usual text form does; so do 16 characters of random base64url.
+    /// It must carry at least 96 random bits, since (room, sender, id) is the idempotency key of a
+    /// send. A UUID in its usual text form has enough; so do 16 characters of random base64url.
     MessageId, "message id", 16..=64, is_token
 }
 
 text_id! {
-    /// A session's public id, as shown in session lists: 1 to 64 of `A–Z a–z 0–9 - _ . ~ :`. It is no secret.
+    /// A session's public id, shown in session lists: 1 to 64 of `A–Z a–z 0–9 - _ . ~ :`.
+    ///
+    /// It is not a secret.
     SessionId, "session id", 1..=64, is_token
 }
 
@@ -241,23 +248,25 @@ text_id! {
 }
 
 text_id! {
-    /// What sort of event it is: 1 to 32 of `A–Z a–z 0–9 - _ . ~ :`.
+    /// The kind of an event: 1 to 32 of `A–Z a–z 0–9 - _ . ~ :`.
     ///
-    /// Kinds that begin with `im.` are the engine's own (membership changes, for instance); the rest are the
-    /// embedder's. `message` is the default.
+    /// Kinds that begin with `im.` are reserved for the engine (membership changes, for instance);
+    /// the rest are the embedder's. `message` is the default.
     EventKind, "event kind", 1..=32, is_token
 }
 
 impl UserId {
     const ERASED: &'static str = "im.erased";
 
-    /// Who stands in the place of every user that was erased: `im.erased`. Nobody can be this user: credentials that say
-    /// so are refused, and so is making them a member.
+    /// The user that replaces every erased user: `im.erased`.
+    ///
+    /// No client can be this user: credentials that name it are refused, and so are memberships of
+    /// it.
     pub fn erased() -> Self {
         Self(Self::ERASED.into())
     }
 
-    /// Whether it stands for users who were erased.
+    /// Returns whether the id is the placeholder of erased users.
     pub fn is_erased(&self) -> bool {
         &*self.0 == Self::ERASED
     }
@@ -267,10 +276,11 @@ impl RoomId {
     const DIRECT: &'static str = "dm:";
     const INBOX: &'static str = "user:";
 
-    /// The room of two users, the same from either side.
+    /// The direct room of two users, the same from either side.
     ///
-    /// `dm:` and the first 20 bytes, in hexadecimal, of the SHA-256 of both ids, sorted, each after its length as a
-    /// 32-bit big-endian number: no two different pairs give the same input.
+    /// The id is `dm:` and the first 20 bytes, in hexadecimal, of the SHA-256 of both ids, sorted,
+    /// each preceded by its length as a 32-bit big-endian number. No two different pairs produce
+    /// the same hash input.
     pub fn direct(a: &UserId, b: &UserId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
         let mut hash = Sha256::new();
@@ -286,17 +296,17 @@ impl RoomId {
         Self(text.into())
     }
 
-    /// A user's own room: what is sent to the user durably is kept there, and each of their devices may follow it.
+    /// A user's inbox: stores durable messages to the user; each of their devices may subscribe.
     pub fn inbox(user: &UserId) -> Self {
         Self(format!("{}{user}", Self::INBOX).into())
     }
 
-    /// Whether the engine alone may create a room with this id.
+    /// Returns whether only the engine may create a room with this id.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with(Self::DIRECT) || self.0.starts_with(Self::INBOX)
     }
 
-    /// The user whose own room this is, if it is one.
+    /// The user whose inbox this is, if it is one.
     pub fn inbox_owner(&self) -> Option<UserId> {
         UserId::new(self.0.strip_prefix(Self::INBOX)?).ok()
     }
@@ -308,58 +318,63 @@ impl EventKind {
         Self("message".into())
     }
 
-    /// A change of a room's members: `im.members`. Its content is a [`MemberChange`](crate::wire::MemberChange).
+    /// A change of a room's members: `im.members`. Its content is a
+    /// [`MemberChange`](crate::wire::MemberChange).
     pub fn members() -> Self {
         Self("im.members".into())
     }
 
-    /// A signal to a user's devices: you are in a room by another's doing. Its content is `{"room": …}`.
+    /// A signal to a user's devices: another user added you to a room. Its content is `{"room":
+    /// …}`.
     pub fn room() -> Self {
         Self("im.room".into())
     }
 
-    /// What is left of an event whose sender was erased: `im.erased`. Its content is an empty map.
+    /// The remainder of an event whose sender was erased: `im.erased`. Its content is an empty map.
     pub fn erased() -> Self {
         Self("im.erased".into())
     }
 
-    /// Whether only the engine may write events of this kind.
+    /// Returns whether only the engine may write events of this kind.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("im.")
     }
 }
 
 impl MessageId {
-    /// The least of all in byte order.
+    /// The smallest id in byte order.
     #[cfg(feature = "engine")]
     pub(crate) fn least() -> Self {
         // Of the characters allowed, `-` has the least byte, and no id is shorter.
         Self("----------------".into())
     }
 
-    /// A fresh random id of 128 bits, in 32 hexadecimal digits. For messages, [`MessageId::now_v7`] is the better choice.
+    /// Creates a random id of 128 bits, in 32 hexadecimal digits.
+    ///
+    /// For messages, [`MessageId::now_v7`] is the better choice.
     pub fn random() -> Self {
         Self(random_hex::<16>().into())
     }
 }
 
 impl SessionId {
-    /// A fresh random id of 96 bits, in 24 hexadecimal digits.
+    /// Creates a random id of 96 bits, in 24 hexadecimal digits.
     pub fn random() -> Self {
         Self(random_hex::<12>().into())
     }
 }
 
-/// A client's number for a command, given back in its reply. At most 2^53 − 1; the client's own affair otherwise.
+/// A client's number for a command, returned in its ack. At most 2^53 − 1; the server attaches no
+/// other meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);
 
-/// One engine among those that share a store. Random; it breaks ties between state stamps.
+/// One engine among those that share a store. Random; breaks ties between state stamps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u32);
 
 impl NodeId {
-    /// A fresh random id.
+    /// Creates a random id.
     pub fn random() -> Self {
         Self(u32::from_be_bytes(random_bytes()))
     }
@@ -369,7 +384,7 @@ impl NodeId {
 ///
 /// # Panics
 ///
-/// If the operating system has no random numbers to give: nothing that needs ids or secrets could go on safely.
+/// If the operating system cannot supply random numbers: without them no id or secret is safe.
 #[allow(
     clippy::expect_used,
     reason = "without the system's generator no id or secret would be safe to give out"

@@ -1,11 +1,12 @@
-//! An instant-messaging engine to embed: what is sent is kept, ordered, delivered exactly once and resumable.
+//! An embeddable instant-messaging engine: durable, ordered, deduplicated, resumable.
 //!
-//! Transports and stores are adapters in crates of their own; this crate knows no socket, no HTTP and no database.
-//! Read the modules in this order, which is also who may import whom:
+//! Transports and stores are adapters in crates of their own; this crate knows no socket, no HTTP
+//! and no database. The table lists the modules in reading order, which is also the order of
+//! imports:
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`id`], [`time`], [`code`], [`error`] | names, points in time, numbered codes, the error |
+//! | [`id`], [`time`], [`code`], [`error`] | ids, times, numbered codes, the error |
 //! | [`wire`] | frames and their two encodings: no clock, no I/O |
 //! | [`state`] | the pure rules: order, dedup, latest-wins, resume |
 //! | `ports` | the traits that adapters implement |
@@ -15,9 +16,10 @@
 //! | `engine` | sessions, rooms, routing, fan-out |
 //! | `keyed` | a whole store over any database with ordered keys and transactions |
 //! | `memory` | the reference store and an in-process bus |
-//! | `transfer` | rooms as text, out of a store and into another |
+//! | `transfer` | export and import of rooms as text |
 //!
-//! All but the first three need the feature `engine`, which is on by default; a client does without.
+//! All but the first three rows need the feature `engine`, which is on by default. A client needs
+//! only those three.
 
 pub mod code;
 pub mod error;

@@ -1,4 +1,4 @@
-//! Points in time and stamps of state. Neither reads a clock: time is passed in.
+//! Points in time and state stamps. Neither reads a clock: the caller passes the time in.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{IdError, MAX_SAFE_INTEGER, NodeId};
 
-/// Milliseconds since the Unix epoch, UTC, leap seconds not counted (POSIX). For people; never for order.
+/// Milliseconds since the Unix epoch, UTC, leap seconds not counted (POSIX).
+///
+/// For display; order never depends on it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -15,7 +17,7 @@ use crate::id::{IdError, MAX_SAFE_INTEGER, NodeId};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// From milliseconds; values above 2^53 − 1 become that.
+    /// From milliseconds; larger values are clamped to 2^53 − 1.
     pub const fn from_millis(ms: u64) -> Self {
         Self(if ms > MAX_SAFE_INTEGER { MAX_SAFE_INTEGER } else { ms })
     }
@@ -25,22 +27,22 @@ impl Timestamp {
         self.0
     }
 
-    /// This time moved on by `by`.
+    /// Returns this time plus `by`.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self::from_millis(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A hybrid logical clock's stamp (Kulkarni et al., 2014): wall time, then a counter, then the node, compared in that
-/// order. Newer stamps win in latest-wins state.
+/// Stamp of a hybrid logical clock (Kulkarni et al., 2014).
 ///
-/// Its text, as on the wire, is `ms-counter-node` in decimal.
+/// Stamps compare by wall time, then counter, then node. Newer stamps win in latest-wins state. The
+/// text form, also on the wire, is `ms-counter-node` in decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     /// Milliseconds since the Unix epoch.
@@ -77,9 +79,9 @@ impl std::str::FromStr for Stamp {
     }
 }
 
-/// Gives out stamps that grow, whatever the wall clock does.
+/// Source of stamps that increase even if the wall clock does not.
 ///
-/// Invariant: every stamp given out is greater than all stamps given out or observed before.
+/// Invariant: every stamp returned is greater than all stamps returned or observed before.
 #[derive(Debug)]
 pub struct StampClock {
     node: NodeId,
@@ -87,12 +89,12 @@ pub struct StampClock {
 }
 
 impl StampClock {
-    /// A clock for `node`.
+    /// Creates the clock of `node`.
     pub fn new(node: NodeId) -> Self {
         Self { node, last: Stamp { ms: Timestamp(0), counter: 0, node } }
     }
 
-    /// The next stamp at wall time `now`.
+    /// Returns the next stamp at wall time `now`.
     pub fn tick(&mut self, now: Timestamp) -> Stamp {
         let (ms, counter) = if now > self.last.ms {
             (now, 0)
@@ -105,7 +107,7 @@ impl StampClock {
         self.last
     }
 
-    /// Takes note of another node's stamp, so that later ticks are greater.
+    /// Records another node's stamp: later ticks are greater.
     pub fn observe(&mut self, other: Stamp) {
         self.last = self.last.max(other);
     }

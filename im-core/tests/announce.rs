@@ -1,4 +1,4 @@
-//! What somebody else commits has all the effects of an append by the engine, once it is announced.
+//! Events committed outside the engine have all the effects of its own appends, once announced.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod support;
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use support::{Client, greeted};
 
-/// Counts what the hook is told of.
+/// Counts the calls of the hook.
 #[derive(Default)]
 struct Recorded(AtomicU64);
 
@@ -36,7 +36,7 @@ impl Hooks for Recorded {
     }
 }
 
-/// Keeps the counters of the engine.
+/// Records the counters of the engine.
 #[derive(Default)]
 struct Counters(Mutex<BTreeMap<String, Arc<Count>>>);
 
@@ -100,7 +100,7 @@ impl Shop {
         self.engine.prepare_room(RoomId::new(id).unwrap(), seed, &self.shop).unwrap()
     }
 
-    /// Somebody else commits it.
+    /// Commits outside the engine.
     async fn commit(&self, append: Append) -> Arc<Event> {
         match self.store.append(vec![append]).await.remove(0).unwrap() {
             Appended::Committed(event) => event,
@@ -118,13 +118,13 @@ fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// The next room that a client is told to be in.
+/// Waits for the next `im.room` signal and returns its room.
 async fn notified_room(client: &mut Client) -> Value {
     client.until(|frame| frame["t"] == "signal" && frame["kind"] == "im.room").await["content"]["room"]
         .clone()
 }
 
-/// Members learn at once that there is a room to subscribe to, as with `Engine::create_room`.
+/// Members are notified of a new room at once, as with `Engine::create_room`.
 #[tokio::test(start_paused = true)]
 async fn announced_room_signals_its_members() {
     let shop = Shop::open().await;
@@ -138,7 +138,7 @@ async fn announced_room_signals_its_members() {
     assert_eq!(notified_room(&mut bob).await, "order-1");
 }
 
-/// A direct room and an inbox are made by a message that does not say who is in them.
+/// A direct room and an inbox are created by a message that does not list the members.
 #[tokio::test(start_paused = true)]
 async fn announced_first_message_signals_peers() {
     let shop = Shop::open().await;
@@ -149,14 +149,14 @@ async fn announced_first_message_signals_peers() {
         let room = first.room.to_string();
         shop.announced(first).await;
         assert_eq!(notified_room(&mut ann).await, room);
-        // The second one makes no room.
+        // The second one creates no room.
         shop.announced(shop.engine.prepare(publish).unwrap()).await;
     }
     shop.announced(shop.room("order-1", &["ann"])).await;
     assert_eq!(notified_room(&mut ann).await, "order-1", "nothing is told before it");
 }
 
-/// And what was rolled back is not.
+/// Announced events are counted and delivered; those of a rolled-back transaction are not.
 #[tokio::test(start_paused = true)]
 async fn announced_events_are_counted_and_notified() {
     let counters = Counters::default();
@@ -171,7 +171,7 @@ async fn announced_events_are_counted_and_notified() {
     for text in ["one", "two"] {
         events.push(shop.commit(message(text)).await);
     }
-    // Of another store, as one that was rolled back is of none.
+    // From another store, so this store does not have it, as after a rollback.
     events.push(other.commit(other.room("order-2", &[])).await);
     assert_eq!(counters.get("im_events_committed_total"), 0);
     shop.engine.announce(events).await.unwrap();

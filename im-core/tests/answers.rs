@@ -1,4 +1,4 @@
-//! What commands are answered that come twice, too early, or to somebody else's things.
+//! Acks of commands that are repeated, out of order, or about other users' rooms and sessions.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -20,7 +20,8 @@ fn code(answer: &Value) -> u64 {
     answer["code"].as_u64().unwrap_or(0)
 }
 
-/// Sends frames in one message and returns the codes of the answers, 0 for ok, in the order of their numbers from 1.
+/// Sends frames in one message and returns the codes of the acks, 0 for ok, in the order of their
+/// numbers from 1.
 async fn codes(client: &mut Client, frames: Value) -> Vec<u64> {
     let count = frames.as_array().unwrap().len();
     client.send(frames).await;
@@ -47,7 +48,7 @@ async fn commands_behind_lost_session_are_refused() {
     ]);
     assert_eq!(codes(&mut ann, frames).await, [4400, 4400, 4400, 0, 0]);
     assert_eq!(ann.ask(json!({"t": "ping", "id": 6})).await["t"], "ok", "the connection stays");
-    // Also where they come in messages of their own.
+    // Also in messages of their own.
     let mut bob = Client::new(&engine);
     assert_eq!(code(&bob.ask(json!({"t": "hello", "id": 1, "v": 1, "user": "bob", "session": "lost", "secret": "s"})).await), 4400);
     assert_eq!(code(&bob.ask(json!({"t": "rooms", "id": 2})).await), 4400);
@@ -99,7 +100,7 @@ async fn create_is_idempotent() {
     assert_eq!(code(&bob.ask(create).await), 4523, "it is open, so that it exists is no secret");
 }
 
-/// The refusal to create a room of others does not say that it exists.
+/// The refusal to create another user's room does not reveal that it exists.
 #[tokio::test(start_paused = true)]
 async fn create_of_foreign_room_reveals_nothing() {
     let engine = engine().await;
@@ -157,7 +158,7 @@ async fn last_owner_must_name_another() {
     assert_eq!(ann.ask(json!({"t": "leave", "id": 5, "room": "tea"})).await["t"], "ok");
 }
 
-/// The service decides, and nobody is asked: an erasure does not wait for another owner.
+/// The service decides without a check of owners: an erasure does not wait for another owner.
 #[tokio::test(start_paused = true)]
 async fn erased_only_owner_leaves_room_behind() {
     let engine = engine().await;

@@ -1,4 +1,4 @@
-//! Bytes that the engine holds, as it counts them: acks, recent events, keyed state.
+//! Bytes in memory, as the engine counts them: acks, recent events, keyed state.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -18,7 +18,8 @@ async fn started(config: EngineConfig) -> Engine {
     builder.config(config).start().await.unwrap()
 }
 
-/// What `im-bench attack history` asks for: as many bytes of packed content as fit, which JSON makes six times as many.
+/// The content of `im-bench attack history`: as many bytes of packed content as fit, six times as
+/// many in JSON.
 fn control_characters() -> String {
     "\u{1}".repeat(32 * KIB - 16)
 }
@@ -43,7 +44,7 @@ fn pages(count: usize) -> Value {
     (0..count).map(ask).collect()
 }
 
-/// Lets tasks go on until they all wait.
+/// Lets tasks run until they all wait.
 async fn settle() {
     for _ in 0..1000 {
         tokio::task::yield_now().await;
@@ -62,7 +63,7 @@ async fn unread_pages_hold_bounded_ack_bytes() {
     let held = engine.usage().ack_bytes;
     assert!((1..=512 * KIB).contains(&held), "{held} bytes of acks");
     assert!(!submitting.is_finished(), "the rest of the batch waits");
-    // The rest follows as pages are written, each within its bound and with something in it.
+    // The rest follows as pages are written, each within its bound and not empty.
     let mut answered = 0;
     while answered < 64 {
         let batch = bob.connection.next(1).await;
@@ -99,7 +100,7 @@ async fn session(engine: &Engine, user: &str) -> ResumeToken {
     ResumeToken { session, secret: Secret::new(text("secret")) }
 }
 
-/// The acks of a call count as long as one of their chunks is held.
+/// The acks of a call count until their last chunk is dropped.
 #[tokio::test(start_paused = true)]
 async fn ack_bytes_count_until_dropped() {
     let engine = started(EngineConfig::default()).await;
@@ -123,7 +124,7 @@ async fn ack_bytes_count_until_dropped() {
     assert_eq!(answered, 64);
     assert_eq!(engine.usage().ack_bytes, 0);
     drop(answers);
-    // Where it is given up in the middle, nothing stays.
+    // A call abandoned in the middle leaves no bytes behind.
     let asked = Bytes::from(pages(64).to_string());
     let answers = engine.call(peer(), Some(&token), asked).await.unwrap();
     assert!(engine.usage().ack_bytes > 0);
@@ -148,7 +149,7 @@ async fn all_acks_together_are_bounded() {
     settle().await;
     let held = engine.usage().ack_bytes;
     assert!((KIB * KIB..=2 * KIB * KIB).contains(&held), "{held} bytes of acks");
-    // Somebody else's sends go on meanwhile.
+    // Sends of another user continue meanwhile.
     let mut ann = greeted(&engine, "ann").await;
     for n in 0..10 {
         let mid = format!("0123456789abcdef-{n}");
@@ -157,7 +158,7 @@ async fn all_acks_together_are_bounded() {
             .await;
         assert_eq!(sent["t"], "ok", "{sent}");
     }
-    // Those who take nothing are ended while others want the room.
+    // Connections that receive nothing are disconnected while others need the budget.
     let began = tokio::time::Instant::now();
     let mut id = 90;
     let ask = |id: u64| json!({"t": "history", "id": id, "room": "tea"});
@@ -183,7 +184,8 @@ async fn windows_count_every_form() {
         engine.publish(text).await.unwrap();
         let event = bob.until(|frame| frame["t"] == "event").await;
         assert_eq!(event["seq"], n + 2);
-        // One event is 32 KiB packed, as much again on the wire in MessagePack, and six times that in JSON.
+        // One event is 32 KiB packed, as much again on the wire in MessagePack, and six times that
+        // in JSON.
         let held = engine.usage().window_bytes;
         assert!((256 * KIB..=600 * KIB).contains(&held), "{held} bytes of recent events");
     }
@@ -212,11 +214,11 @@ async fn all_windows_together_are_bounded() {
         let held = engine.usage().window_bytes;
         assert!(held <= 1100 * KIB, "{held} bytes of recent events");
     }
-    // Windows of rooms where nothing happens make room for others.
+    // Windows of idle rooms are emptied for others.
     assert!(engine.usage().window_bytes > 512 * KIB);
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(engine.usage().window_bytes, 0);
-    // Whoever comes back is fed from the store.
+    // A subscriber that resumes catches up from the store.
     let mut carol = greeted(&engine, "bob").await;
     let status = carol.ask(json!({"t": "subscribe", "id": 2, "room": "tea-7"})).await;
     let epoch = &status["rooms"][0]["epoch"];
@@ -229,7 +231,7 @@ fn set(room: &str, key: usize, value: &str) -> Value {
     json!({"t": "put_state", "id": 4, "room": room, "key": format!("k{key}"), "value": value})
 }
 
-/// Rooms full of state, all followed by ann.
+/// Rooms full of state, all subscribed by ann.
 async fn rooms_full_of_state(engine: &Engine, count: usize) -> support::Client {
     let mut ann = greeted(engine, "ann").await;
     for n in 0..count {
@@ -288,12 +290,12 @@ async fn evicted_state_still_wins_over_older() {
     older["stamp"] = json!("1-0-1");
     let refused = ann.ask(older).await;
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4527)), "{refused}");
-    // A newer one is taken, and readers are sent that alone.
+    // A newer value is accepted, and subscribers receive only that one.
     let newer = set("tea-1", 0, "new");
     ann.send(newer).await;
     let push = ann.until(|frame| frame["room"] == "tea-1" && frame["t"] != "room").await;
     assert_eq!((&push["t"], &push["value"]), (&json!("state"), &json!("new")), "{push}");
-    // Too much for the room is refused, as if all of it were in memory.
+    // An update beyond the room's bound is refused, as if all of it were in memory.
     let full = ann.ask(set("tea-2", 9, &"x".repeat(30 * KIB))).await;
     assert_eq!((&full["t"], &full["code"]), (&json!("err"), &json!(4508)), "{full}");
 }
@@ -308,7 +310,7 @@ async fn other_nodes_update_reaches_evicted_room() {
     };
     let (one, other) = (start().await, start().await);
     let mut ann = rooms_full_of_state(&one, 40).await;
-    // All of it is in the store, and was handed over.
+    // All of it is in the store, and was delivered.
     tokio::time::sleep(std::time::Duration::from_secs(30)).await;
     let mut ann_there = greeted(&other, "ann").await;
     let done = ann_there.ask(set("tea-3", 1, "from there")).await;
@@ -322,7 +324,7 @@ async fn other_nodes_update_reaches_evicted_room() {
     assert!(has_it(&push));
 }
 
-/// Asks for a list, page by page, and returns it and how many pages there were. No page is longer than that.
+/// Requests a list, page by page. Returns it and the number of pages. No page exceeds the bound.
 async fn listed(
     client: &mut Client,
     mut command: Value,
@@ -344,7 +346,7 @@ async fn listed(
     }
 }
 
-/// Names that are as long as they may be, more than a page has bytes for.
+/// Names of maximum length, more than fit into a page.
 #[tokio::test(start_paused = true)]
 async fn name_lists_are_bounded_by_bytes() {
     let max = 4 * KIB;

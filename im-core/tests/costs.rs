@@ -1,4 +1,4 @@
-//! What commands cost, who is slowed down, and who is cut off.
+//! Costs of commands, slowed clients, and disconnected clients.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -16,7 +16,7 @@ use im_core::{RoomId, Seq, Timestamp, UserId};
 use serde_json::{Value, json};
 use support::{Client, greeted};
 
-/// Notes what everything costs, and refuses the commands that it is told to.
+/// Records all costs, and refuses the commands that it is configured to.
 #[derive(Default)]
 struct Till {
     costs: Mutex<Vec<u32>>,
@@ -90,12 +90,13 @@ async fn commands_cost_the_rows_they_touch() {
         ann.ask(command.clone()).await;
         assert_eq!(till.taken(), [cost], "{}", command["t"]);
     }
-    // An owner who leaves has the members looked through.
+    // The members are searched when an owner leaves.
     let left = ann.ask(json!({"t": "leave", "id": 17, "room": "large"})).await;
     assert_eq!((left["code"].as_u64(), till.taken()), (Some(4521), vec![1, 16]));
 }
 
-/// A command whose cost is found out in two parts, and is more than a user can ever have, gets through after the wait.
+/// A command that is charged in two parts, and costs more than the burst, is accepted after the
+/// wait.
 #[tokio::test(start_paused = true)]
 async fn dear_command_gets_through_after_wait() {
     let mut time = Time::new();
@@ -152,7 +153,7 @@ async fn send_behind_refusal_is_free() {
     assert_eq!(till.taken().len() as u64, till.refund.load(Ordering::Relaxed));
 }
 
-/// Time, for the engine's clock and for the runtime's.
+/// Time of the engine's clock and of the runtime.
 struct Time(Arc<ManualClock>, u64);
 
 impl Time {
@@ -167,7 +168,8 @@ impl Time {
     }
 }
 
-/// Sends all in messages of 64 and reads every answer. Returns those that were refused, in order, and the longest wait.
+/// Sends all in messages of 64 and reads every ack. Returns those that were refused, in order, and
+/// the longest wait.
 async fn pipelined(client: &mut Client, ids: &[u64]) -> (Vec<u64>, u64) {
     let (mut refused, mut wait) = (Vec::new(), 0);
     for batch in ids.chunks(64) {
@@ -187,7 +189,7 @@ async fn pipelined(client: &mut Client, ids: &[u64]) -> (Vec<u64>, u64) {
     (refused, wait)
 }
 
-/// With the limits that are there by default.
+/// With the default limits.
 #[tokio::test(start_paused = true)]
 async fn pipelined_sends_are_slowed_not_closed() {
     let mut time = Time::new();
@@ -203,7 +205,7 @@ async fn pipelined_sends_are_slowed_not_closed() {
         left = refused;
         time.pass(wait).await;
     }
-    // What may come at once comes through in each round, and no more is waited for than it takes.
+    // Each round accepts as many as the burst holds, and waits no longer than the tokens require.
     assert_eq!(rounds, [(998, 5000), (1000, 5000), (1000, 10), (2, 0)]);
     let room = RoomId::new("tea").unwrap();
     let mut sent = Vec::new();
@@ -215,7 +217,8 @@ async fn pipelined_sends_are_slowed_not_closed() {
     assert!(sent.iter().copied().eq(1..=3000), "in their order");
 }
 
-/// Reads until the connection ends, and returns how many frames were refused with 4200 before, and with what it ended.
+/// Reads until the connection ends. Returns how many frames were refused with 4200 before, and the
+/// code of the end.
 async fn until_cut_off(client: &mut Client, mut frame: impl FnMut(u64) -> Value) -> (u64, u64) {
     let mut slowed = 0;
     for id in 0..10_000 {
@@ -253,7 +256,7 @@ async fn unauthenticated_flood_is_disconnected() {
     let mut eve = Client::new(&engine);
     let ended = until_cut_off(&mut eve, |id| json!({"t": "dance", "id": id})).await;
     assert_eq!(ended, (0, 4200));
-    // Also behind a session that is lost.
+    // Also behind a lost session.
     let mut eve = Client::new(&engine);
     let lost =
         json!({"t": "hello", "id": 1, "v": 1, "user": "eve", "session": "lost", "secret": "s"});
@@ -262,7 +265,8 @@ async fn unauthenticated_flood_is_disconnected() {
     assert_eq!(ended, (0, 4200));
 }
 
-/// A client that goes on regardless is read on slowly: 256 refusals cost it nothing, each one more 10 ms.
+/// A client that keeps sending is read slowly: 256 refusals are not delayed, each further one takes
+/// 10 ms.
 #[tokio::test(start_paused = true)]
 async fn flood_of_refused_frames_is_read_slowly() {
     let time = Time::new();
@@ -305,7 +309,7 @@ async fn respecting_retry_delay_keeps_connection() {
     assert!(refused > 100, "{refused}");
 }
 
-/// While a large resume is looked up, other tasks of the same thread go on.
+/// While a large resume is looked up, other tasks of the same thread run.
 #[tokio::test(start_paused = true)]
 async fn large_resume_yields_to_other_tasks() {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();

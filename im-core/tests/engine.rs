@@ -1,4 +1,4 @@
-//! The engine through its public face, without any network.
+//! The engine through its public API, without any network.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;

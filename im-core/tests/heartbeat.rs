@@ -1,4 +1,5 @@
-//! A reader who only listens is kept alive by the transport's pings, in a quiet room and in a busy one.
+//! A subscriber that only listens is kept alive by the transport's pings, in a quiet room and in a
+//! busy one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -20,7 +21,8 @@ async fn listener(engine: &Engine) -> Connection {
     connection
 }
 
-/// Takes what there is; answers a heartbeat like a WebSocket library, if it is to. Says whether it goes on.
+/// Takes what is queued; answers a heartbeat like a WebSocket library, if `answers`. Returns the
+/// code of the end, if it ended.
 async fn listen(connection: &Connection, answers: bool) -> Option<Code> {
     while let Ok(batch) =
         tokio::time::timeout(Duration::from_millis(1), connection.next(1 << 16)).await
@@ -37,7 +39,7 @@ async fn listen(connection: &Connection, answers: bool) -> Option<Code> {
     None
 }
 
-/// Five minutes of a listener's life. Says how it was closed, if it was.
+/// Five minutes of a listener. Returns the code with which it was closed, if it was.
 async fn five_minutes(busy: bool, answers: bool) -> Option<Code> {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let (alice, room) = (UserId::new("alice").unwrap(), RoomId::new("tea").unwrap());

@@ -1,4 +1,5 @@
-//! What an embedder plugs in may fail without taking the engine with it, and is asked about what it wants to be asked about.
+//! Failures of embedder code do not stop the engine, and hooks are called for the kinds that they
+//! want.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a hook that panics is what is tested")]
 
@@ -45,7 +46,7 @@ async fn panicking_hook_blocks_no_message() {
     }
 }
 
-/// Is asked about some kinds, notes what it was asked, and lets nobody speak to eve.
+/// Wants some kinds, records the actions, and refuses sends to eve.
 struct Registrar {
     wants: &'static [ActionKind],
     asked: Mutex<Vec<Action>>,
@@ -65,7 +66,7 @@ impl Hooks for Registrar {
             {
                 Verdict::Refuse("Leave eve alone.".to_owned())
             }
-            // Into an inbox only with leave.
+            // Into an inbox only if a hook allows it.
             Action::Send { to: im_core::wire::Target::User(_), .. } => Verdict::Allow,
             _ => Verdict::Default,
         }
@@ -77,7 +78,7 @@ impl Registrar {
         Arc::new(Self { wants, asked: Mutex::default() })
     }
 
-    /// The kinds that it was asked about since.
+    /// The kinds of the calls since the last call of this.
     fn asked(&self) -> Vec<ActionKind> {
         self.asked.lock().unwrap().drain(..).map(|action| action.kind()).collect()
     }
@@ -87,7 +88,7 @@ async fn engine(hooks: &Arc<Registrar>) -> Engine {
     Engine::builder().allow_anonymous().hooks(hooks.clone()).start().await.unwrap()
 }
 
-/// All kinds of acts, by a member and by the way of commands.
+/// All kinds of actions, by a member and by commands.
 #[tokio::test(start_paused = true)]
 async fn hook_is_called_per_action_kind() {
     let all = [
@@ -125,7 +126,7 @@ async fn hook_is_called_per_action_kind() {
     }
 }
 
-/// A direct room is made by its first message: the hook for rooms was passed by.
+/// A direct room is created by its first message: the hook for rooms is called for it.
 #[tokio::test(start_paused = true)]
 async fn direct_room_asks_hook_once() {
     let hooks = Registrar::new(&[ActionKind::Create]);
@@ -156,7 +157,7 @@ async fn refused_direct_room_is_not_made() {
     assert_eq!(hooks.asked(), [ActionKind::Send, ActionKind::Create]);
     let rooms = ann.ask(json!({"t": "rooms", "id": 3})).await;
     assert_eq!(rooms["list"], json!([]), "{rooms}");
-    // And an inbox, which a hook that allows the message has made.
+    // And an inbox, created since a hook allowed the message.
     let send = json!({"t": "send", "id": 4, "to": "bob", "mid": mid, "content": 1});
     let sent = ann.ask(send).await;
     assert_eq!(sent["seq"], 1, "{sent}");

@@ -1,5 +1,5 @@
-//! An engine that has too much to do, or waits for somebody who is too slow: who is refused, by which number, and that
-//! everybody else goes on.
+//! An overloaded engine, or one with slow embedder code: which requests are refused with which
+//! code, and that all others continue.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 struct Client {
     connection: Connection,
     got: VecDeque<Value>,
-    /// The code that it was closed with.
+    /// The code of the disconnect.
     closed: Option<u16>,
 }
 
@@ -71,7 +71,7 @@ fn send(id: u64, content: &str) -> Value {
     json!({"t": "send", "id": id, "room": "tea", "mid": mid, "content": content})
 }
 
-/// Never answers about Molly, in whatever it is asked.
+/// Never returns for Molly.
 struct Slow;
 
 #[async_trait]
@@ -112,7 +112,7 @@ async fn hanging_hook_refuses_after_timeout() {
     for command in commands {
         let began = Instant::now();
         let mut meanwhile = async || {
-            // Paused time stands still as long as anybody has something to do.
+            // Paused time does not advance while any task has work.
             let sent = ann.ask(send(command["id"].as_u64().unwrap() + 100, "milk?")).await;
             assert_eq!((&sent["t"], began.elapsed()), (&json!("ok"), Duration::ZERO), "{sent}");
         };
@@ -125,7 +125,7 @@ async fn hanging_hook_refuses_after_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn hanging_authenticator_refuses_after_timeout() {
-    // Time-outs of silent connections are looked at so rarely that they do not come first.
+    // Timeouts of silent connections are checked so rarely that they do not interfere.
     let config = EngineConfig::default().tick(Duration::from_secs(3600));
     let engine =
         Engine::builder().authenticator(Arc::new(Slow)).config(config).start().await.unwrap();
@@ -164,7 +164,7 @@ async fn pending_state_is_bounded() {
     assert_eq!(ann.ask(set(4, "b")).await["t"], "ok");
     let refused = ann.ask(set(5, "c")).await;
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4201)), "{refused}");
-    // Once they are written there is room again.
+    // Once they are written there is capacity again.
     let began = Instant::now();
     while ann.ask(set(6, "c")).await["t"] != "ok" {
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -182,7 +182,7 @@ async fn pending_handshakes_per_address_are_bounded() {
     let refused = accept(one).unwrap_err();
     assert_eq!((refused.code().number(), refused.message()), (4204, "too many connections"));
     let elsewhere = accept([192, 0, 2, 2].into()).unwrap();
-    // Whoever says who it is, or goes, makes room for one more.
+    // A handshake or a close makes capacity for one more.
     first.submit(Bytes::from(hello("ann").to_string())).await;
     let third = accept(one).unwrap();
     assert_eq!(accept(one).unwrap_err().code().number(), 4204);

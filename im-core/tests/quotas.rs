@@ -1,4 +1,4 @@
-//! What one address and one user may use.
+//! Quotas of one address and one user.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// So many an hour, and at once.
+/// An allowance of `amount` an hour, all at once.
 fn hourly(amount: u64) -> Allowance {
     Allowance { amount, per: HOUR, at_once: amount }
 }
@@ -95,21 +95,21 @@ async fn rooms_per_address_and_user_bounded() {
     let refused = ask(&ann, create(4)).await;
     assert_eq!(code(&refused), 4200);
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this user"), "{refused}");
-    // Those that were refused have used up nothing of the address's.
+    // The refused ones were not charged to the address.
     for id in 5..20 {
         assert_eq!(code(&ask(&ann, create(id)).await), 4200);
     }
     assert_eq!(code(&ask(&bob, create(20)).await), 0);
     let refused = ask(&bob, create(21)).await;
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this address"), "{refused}");
-    // Nor has what the address was refused used up anything of the user's.
+    // Commands refused by the address quota were not charged to the user.
     let bob = greeted(&engine, AWAY, "bob").await.unwrap();
     assert_eq!(code(&ask(&bob, create(22)).await), 0);
     let refused = ask(&bob, create(23)).await;
     assert!(refused["msg"].as_str().unwrap().contains("rooms of this user"), "{refused}");
 }
 
-/// A room that is not made, since its id is taken, uses up nothing.
+/// A create with a taken id is not charged.
 #[tokio::test(start_paused = true)]
 async fn existing_room_id_uses_no_quota() {
     let quotas = Allowances::none().rooms_per_address(hourly(2)).rooms_per_user(hourly(1));
@@ -126,7 +126,7 @@ async fn existing_room_id_uses_no_quota() {
     assert_eq!(code(&ask(&bob, create("milk")).await), 0);
 }
 
-/// State that is older than what is there is not stored.
+/// A state update older than the current value is not stored.
 #[tokio::test(start_paused = true)]
 async fn stale_state_uses_no_bytes() {
     let (engine, _) = engine(Allowances::none().bytes_per_user(hourly(10_000))).await;
@@ -141,7 +141,8 @@ async fn stale_state_uses_no_bytes() {
     assert_eq!(code(&ask(&ann, set("4-0-0")).await), 4200, "what was stored is used up");
 }
 
-/// A command that its user's rate refuses takes of the address what a refused frame does, however dear it is.
+/// A command refused by its user's rate costs the address as much as a refused frame, whatever its
+/// own cost.
 #[tokio::test(start_paused = true)]
 async fn slowed_user_leaves_address_its_commands() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
@@ -161,7 +162,7 @@ async fn slowed_user_leaves_address_its_commands() {
     assert_eq!(code(&ask(&bob, create(30)).await), 0);
 }
 
-/// A first message makes a direct room; the ones after it do not.
+/// A first message creates a direct room; later ones do not.
 #[tokio::test(start_paused = true)]
 async fn direct_rooms_count_as_rooms() {
     let (engine, _) = engine(Allowances::none().rooms_per_user(hourly(2))).await;

@@ -1,4 +1,5 @@
-//! A session in two halves: commands one message at a time, and a downlink that any node takes up again from a mark.
+//! A session in two halves: commands one message at a time, and a downlink that any node resumes
+//! from a stream position.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -36,12 +37,12 @@ impl RequestStream {
         let (store, bus) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBus::new(64)));
         let mut engines = Vec::new();
         for _ in 0..2 {
-            // How often a user may poll is not what these tests are about.
+            // Rate limits are not under test here.
             let engine = Engine::builder().allow_anonymous().rate_limiter(Arc::new(Unlimited));
             let engine = engine.store(store.clone());
             engines.push(engine.bus(bus.clone()).config(config.clone()).start().await.unwrap());
         }
-        // Each has learnt of the other's start.
+        // Each node has received the other's first messages.
         tokio::time::sleep(Duration::from_secs(10)).await;
         Self { engines, turn: 0, token: None }
     }
@@ -90,7 +91,7 @@ impl RequestStream {
             .map_err(|e| e.code())
     }
 
-    /// A poll that does not wait: what there is, and the mark after it.
+    /// A poll that does not wait: the frames available, and the stream position after them.
     async fn poll(&mut self, stream_position: Option<&str>) -> (Vec<Value>, String) {
         let connection = self.try_open_stream(stream_position).await.unwrap();
         taken(&connection).await
@@ -192,11 +193,11 @@ async fn commands_reach_stream_on_other_node() {
     assert_eq!(brief(&taken(&down).await.0), ["tea ok"]);
     bob.call(json!({"t": "create", "id": 4, "room": "news", "open": true, "members": ["ann"]}))
         .await;
-    // By whichever node.
+    // On either node.
     for room in ["news", "tea"] {
         ann.call(json!({"t": "subscribe", "id": 5, "room": room})).await;
         let begun = format!("{room} ok");
-        // News of the invitation may come first.
+        // The signal of the invitation may arrive first.
         while !brief(&next(&down).await).contains(&begun) {}
     }
     ann.call(json!({"t": "unsubscribe", "id": 6, "room": "tea"})).await;
@@ -257,7 +258,7 @@ async fn unwritten_state_reaches_every_node() {
             json!({"t": "put_state", "id": 7, "room": "tea", "key": "kettle", "value": value}),
         )
         .await;
-        // What the nodes have told each other has arrived.
+        // The messages between the nodes have arrived.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for _node in 0..2 {
             let (frames, _) = ann.poll(None).await;
@@ -301,7 +302,7 @@ async fn many_busy_rooms_fit_small_positions() {
         assert!(next.len() <= StreamPosition::MAX_LEN);
         delivered.extend(brief(&frames));
         stream_position = next;
-        // A position has no room for all of them, so the client confirms what it has received.
+        // A position has no capacity for all of them, so the client confirms what it has received.
         let received: Vec<Value> = frames
             .iter()
             .map(|frame| json!([frame["room"], frame["epoch"], frame["seq"]]))
@@ -347,7 +348,7 @@ async fn returning_session_states_its_rooms() {
     let again = json!({"t": "resume", "id": 9, "cursors": [["tea", status["epoch"], 0]]});
     ann.call(again).await;
     let begun = brief(&ann.poll(None).await.0);
-    // The epoch named was the other room's.
+    // The epoch in the cursor was the other room's.
     assert_eq!(begun, ["news ok", "tea reset", "news:a"], "without a hello rooms are added");
 }
 
@@ -364,7 +365,7 @@ async fn ticket_opens_one_stream() {
     let stream_position = StreamPosition::default();
     let early = engine.open_stream(peer(), &access, Some(&stream_position)).await;
     assert_eq!(early.unwrap_err().code(), Code::BadCredentials);
-    // Where the reader stands may be known from elsewhere.
+    // The stream position may be known from elsewhere.
     let down = engine.open_stream(peer(), &first, Some(&stream_position)).await.unwrap();
     let (_, stream_position) = taken(&down).await;
     assert_eq!(
@@ -420,7 +421,7 @@ async fn oversized_batch_is_answered_whole() {
     assert_eq!(ann.try_call(Value::from(pings)).await.unwrap().len(), 50);
 }
 
-/// Takes one batch, of one frame only, and gives it with the mark after it.
+/// Takes one batch of one frame. Returns it with the stream position after it.
 async fn sip(connection: &Connection) -> (Vec<Value>, String) {
     let batch = connection.take(1).await.unwrap();
     let frames = batch.frames.iter().map(|f| serde_json::from_slice(f).unwrap()).collect();
@@ -460,7 +461,8 @@ async fn undelivered_gap_is_resent() {
         ann.say("tea", &n.to_string()).await;
     }
     let down = ann.try_open_stream(Some(&stream_position)).await.unwrap();
-    // Its answer is lost before anything was taken; and once more after the checkpoint was confirmed elsewhere.
+    // The response is lost before anything was taken; and once more after the checkpoint was
+    // confirmed elsewhere.
     let stream_position = down.stream_position().to_string();
     for _ in 0..2 {
         let (frames, _) = ann.poll(Some(&stream_position)).await;
@@ -530,8 +532,9 @@ fn seqs(frames: &[Value]) -> Vec<u64> {
     frames.iter().filter(|frame| frame["t"] == "event").filter_map(|f| f["seq"].as_u64()).collect()
 }
 
-/// A client may have received a position, with events that it had not read when its connection ended. So a downlink that
-/// is opened at that position must not confirm it in the checkpoint: only commands of the client do that.
+/// A downlink does not confirm its stream position in the checkpoint: only commands of the client
+/// do. A client may have received a position with events that it had not read when its connection
+/// ended.
 #[tokio::test(start_paused = true)]
 async fn stream_position_moves_no_checkpoint() {
     const ROOMS: usize = 40;
@@ -547,7 +550,7 @@ async fn stream_position_moves_no_checkpoint() {
         ann.say(name, "unread").await;
     }
     let (_, stream_position) = ann.poll(Some(&stream_position)).await;
-    // This poll is answered, and the one before was not read by the client.
+    // This poll has a response, and the client did not read the one before.
     ann.poll(Some(&stream_position)).await;
     let epoch =
         ann.call(json!({"t": "history", "id": 4, "room": names[0], "after": 0, "limit": 1}));

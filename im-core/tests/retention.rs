@@ -1,4 +1,4 @@
-//! The engine keeps what the policy says, in rounds of a bounded size.
+//! The engine retains what the policy requires, in rounds of a bounded size.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn world(policy: Arc<dyn RetentionPolicy>, config: EngineConfig) -> World 
 }
 
 impl World {
-    /// A room with so many messages, after the event that tells who is in it.
+    /// A room with `messages` messages, after the event that lists its members.
     async fn filled(&self, name: &str, messages: usize) {
         let ann = UserId::new("ann").unwrap();
         let members = vec![(ann.clone(), Role::Owner)];
@@ -53,7 +53,7 @@ impl World {
         self.store.room(&room(name)).await.unwrap().unwrap().first.get()
     }
 
-    /// Lets one round happen.
+    /// Lets one round run.
     async fn round(&self) {
         tokio::time::sleep(Duration::from_millis(10_001)).await;
     }
@@ -126,7 +126,7 @@ async fn upkeep_round_is_bounded_and_continues() {
     assert_eq!(firsts().await, [6, 4, 1, 1], "eight events, in the order of the rooms");
     world.round().await;
     assert_eq!(firsts().await, [6, 4, 6, 4]);
-    // The end of the list, and then from its beginning.
+    // The end of the list, and then again from its start.
     for _ in 0..3 {
         world.round().await;
     }
@@ -161,7 +161,7 @@ async fn deleted_rooms_are_purged_in_background() {
     let world = world(Arc::new(Retention::default()), config).await;
     world.filled("a", 600).await;
     world.engine.delete_room(&room("a")).await.unwrap();
-    // A part of it is removed at a time, so one round is not enough.
+    // Each round removes a part, so one round is not enough.
     world.round().await;
     world.round().await;
     world.round().await;

@@ -1,4 +1,4 @@
-//! The order of one's own messages, where some are refused for the time being before they come to the store.
+//! Sender order when some sends are retryably refused before they reach the store.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use support::{Client, greeted};
 
-/// Allows what it is told to, command by command, and everything after that.
+/// Allows or refuses command by command as scripted, and allows everything after that.
 #[derive(Default)]
 struct Scripted(Mutex<VecDeque<bool>>);
 
@@ -35,7 +35,7 @@ impl RateLimiter for Scripted {
     }
 }
 
-/// Never answers about who mumbles, and refuses who shouts.
+/// Never returns for content that mumbles, and refuses content that shouts.
 struct Doorman;
 
 #[async_trait]
@@ -50,7 +50,7 @@ impl Hooks for Doorman {
     }
 }
 
-/// Never answers, so many times.
+/// Never returns, for a number of calls.
 struct Deaf(Arc<AtomicUsize>);
 
 #[async_trait]
@@ -67,7 +67,7 @@ fn send(id: u64, content: &str) -> Value {
     json!({"t": "send", "id": id, "room": "tea", "mid": mid, "content": content})
 }
 
-/// Sends all in one message. Gives, in the order of the sends, what each was refused for, 0 if it was not.
+/// Sends all in one message. Returns the codes of the acks in the order of the sends, 0 for ok.
 async fn pipelined(client: &mut Client, sends: &[Value]) -> Vec<u64> {
     client.send(Value::from(sends)).await;
     let mut codes = vec![None; sends.len()];
@@ -86,7 +86,7 @@ async fn said(engine: &Engine) -> Vec<String> {
     page.events.iter().filter_map(|event| text(event.content.value())).collect()
 }
 
-/// Ann in a room of hers.
+/// Ann in a room of her own.
 async fn tea(limiter: Arc<Scripted>, hooks: bool) -> (Engine, Client) {
     let builder = Engine::builder().allow_anonymous().rate_limiter(limiter);
     let builder = if hooks { builder.hooks(Arc::new(Doorman)) } else { builder };
@@ -164,7 +164,8 @@ async fn hook_refusal_is_awaited_until_final() {
     assert_eq!(said(&engine).await, ["b", "c"]);
 }
 
-/// Calls with one command or a batch. Gives the code of each answer, 0 for none, in the order of the commands' numbers.
+/// Calls with one command or a batch. Returns the code of each ack, 0 for ok, in the order of the
+/// commands' numbers.
 async fn call(engine: &Engine, session: &ResumeToken, message: &Value) -> Vec<u64> {
     let answers = engine.call(peer(), Some(session), Bytes::from(message.to_string())).await;
     let read = |answer: Bytes| serde_json::from_slice::<Value>(&answer).unwrap();

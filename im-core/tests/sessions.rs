@@ -1,4 +1,4 @@
-//! Sessions: whose they are, how many there may be, and how they end.
+//! Sessions: owners, limits, and how they end.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 mod support;
@@ -20,7 +20,7 @@ fn ann() -> UserId {
     UserId::new("ann").unwrap()
 }
 
-/// An engine, and its clock, which stands at `ms` until it is set.
+/// An engine with a clock that shows `ms` until it is set.
 async fn by_the_clock(config: EngineConfig, ms: u64) -> (Engine, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(ms)));
     let engine = Engine::builder().allow_anonymous().clock(clock.clone()).config(config);
@@ -49,7 +49,7 @@ async fn late_hint_spares_newer_connection() {
             code: Code::Superseded,
         },
     };
-    // What another node said of the connection before this one.
+    // Another node's message about the connection before this one.
     bus.publish(superseded(2));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(second.ask(json!({"t": "ping", "id": 2})).await["t"], "ok");
@@ -110,7 +110,7 @@ async fn session_in_use_does_not_expire() {
 
 #[tokio::test(start_paused = true)]
 async fn logged_out_session_does_not_return() {
-    // So short a life that leaving would prolong it.
+    // So short a lifetime that a disconnect would extend it.
     let config = EngineConfig::default().session_ttl(Duration::from_secs(3600));
     let (engine, clock) = by_the_clock(config, 1_000_000).await;
     let mut ann = Client::new(&engine);

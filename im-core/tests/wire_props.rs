@@ -1,5 +1,5 @@
-//! Properties of the wire: every value survives both encodings alike, and no bytes whatever make the decoder panic or
-//! build more than it was allowed.
+//! Properties of the wire: every value survives both encodings alike, and no input makes the
+//! decoder panic or build more than the limits allow.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -13,11 +13,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Lists and maps that may stand around a content, and the object that bytes are in JSON.
+/// Lists and maps around a content, and the object that represents bytes in JSON.
 const AROUND_CONTENT: usize = 5;
 
 fn float() -> impl Strategy<Value = Value> {
-    // Any bits at all, and numbers near the edge of what is an integer.
+    // Any bits, and numbers near the edge of the integers.
     let edge = (9_007_199_254_740_980_u64..9_007_199_254_741_000).prop_map(|n| n as f64);
     prop_oneof![any::<u64>().prop_map(f64::from_bits), edge, any::<f64>()]
         .prop_filter_map("not finite", Value::number)
@@ -68,7 +68,7 @@ fn small() -> Limits {
     limits
 }
 
-/// Limits on depth alone, for values that chance makes large.
+/// Limits on depth alone, for values that become large by chance.
 fn roomy() -> Limits {
     let mut limits = Limits::default();
     limits.max_message_bytes = 1 << 22;
@@ -77,7 +77,7 @@ fn roomy() -> Limits {
     limits
 }
 
-/// Decodes, and checks what every decoded message promises; gives the frames.
+/// Decodes, and checks the invariants of every decoded message. Returns the frames.
 fn checked(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Vec<Value> {
     let Ok(frames) = decode(bytes, encoding, limits) else { return Vec::new() };
     assert!(!frames.is_empty() && frames.len() <= limits.max_batch);
@@ -89,7 +89,7 @@ fn checked(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Vec<Value> {
         let _ = Command::from_value(frame.clone());
         let _ = ServerFrame::from_value(frame.clone());
     }
-    // What was understood once is understood the same in its canonical form.
+    // A decoded message decodes to the same value in its canonical form.
     let again = decode(&encode_batch(&frames, encoding), encoding, &roomy());
     assert_eq!(again.as_ref(), Ok(&frames));
     frames
@@ -265,7 +265,7 @@ fn field() -> impl Strategy<Value = (&'static str, Value)> {
     )
 }
 
-/// A frame in which the fields that are asked for most often are sound.
+/// A frame in which the fields that are read most often are valid.
 fn plausible() -> impl Strategy<Value = Value> {
     let kinds = select(vec![
         "hello",

@@ -1,11 +1,12 @@
-//! The body of the answer to a message of commands.
+//! The body of the response to a message of commands.
 //!
-//! Answers count against the engine's bounds until the HTTP server drops the bytes, which it does when they were written.
-//! Where all are there at once their length is known; otherwise the list is streamed, and the commands behind those that were
-//! answered are carried out as the peer reads.
+//! Acks count against the engine's bounds until the HTTP server drops their bytes, which it does
+//! once they are written. If all acks are ready, the length of the body is known. Otherwise the
+//! list is streamed, and further commands are executed as the peer reads.
 //!
-//! The server is handed the bytes in pieces, so that the engine learns how far a slow peer is: each piece that is dropped is
-//! progress. Answers count until the last piece of them is dropped, since until then they take their place in memory.
+//! The server receives the bytes in pieces. Each dropped piece counts as progress, so the engine
+//! sees how far a slow peer is. Acks count until their last piece is dropped, because until then
+//! they occupy memory.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -21,7 +22,7 @@ use im_core::wire::{Encoding, list_encoded, list_end, list_head, list_part};
 
 use crate::body::Body;
 
-/// The body that holds all of `answers`.
+/// Returns the body that holds all acks in `answers`.
 pub(crate) async fn body(mut answers: Acks, encoding: Encoding) -> Body {
     if answers.is_complete() {
         let Some(AckChunk { frames, held }) = answers.next().await else {
@@ -42,11 +43,11 @@ pub(crate) async fn body(mut answers: Acks, encoding: Encoding) -> Body {
     })
 }
 
-/// Bytes of a piece: what the slowest peer that is waited for takes in four seconds, which is less than the five ticks after
-/// which one that takes nothing is given up.
+/// Bytes of a piece: what a peer of the slowest tolerated rate reads in 4 s. That is less than the
+/// five ticks after which a peer that reads nothing is dropped.
 const PIECE: usize = 2048;
 
-/// Answers on their way, a piece at a time.
+/// Encoded acks, iterated in pieces.
 struct Pieces {
     left: Bytes,
     held: Arc<HeldAcks>,
@@ -70,7 +71,7 @@ impl Iterator for Pieces {
     }
 }
 
-/// Bytes that were not written yet.
+/// A piece that was not written yet.
 struct Piece {
     bytes: Bytes,
     held: Arc<HeldAcks>,
@@ -88,7 +89,7 @@ impl Drop for Piece {
     }
 }
 
-/// A list of answers that are all there.
+/// A complete list of acks.
 struct WholeBody(Pieces);
 
 impl HttpBody for WholeBody {
@@ -119,19 +120,19 @@ enum State {
     Ended,
 }
 
-/// A list of answers on its way.
+/// A list of acks that is streamed.
 struct Streamed {
     encoding: Encoding,
-    /// What a list begins with.
+    /// The start of a list.
     head: Option<Bytes>,
-    /// No answer was written yet.
+    /// Whether no ack was written yet.
     first: bool,
-    /// Answers that are to come.
+    /// Acks that are still due.
     missing: usize,
-    /// The part that is on its way.
+    /// The part that is being written.
     pieces: Option<Pieces>,
     state: State,
-    /// The end of the list was written.
+    /// Whether the end of the list was written.
     ended: bool,
 }
 
@@ -189,7 +190,7 @@ impl HttpBody for Streamed {
         }
         self.ended = true;
         if encoding == Encoding::MsgPack && self.missing > 0 {
-            // How many there would be was said before the session ended meanwhile.
+            // The head announced a count, and the session has ended since.
             let disconnect_unread =
                 io::Error::other("the session ended before all commands were answered");
             return Poll::Ready(Some(Err(disconnect_unread)));

@@ -1,4 +1,4 @@
-//! One type for all bodies, so that services of different kinds can stand behind one route.
+//! One type for all bodies, so that services of different kinds can share one route.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,12 +10,12 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
-/// Why a body ended before its end.
+/// The error that ended a body early.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of a request or of an answer, of whatever kind.
+/// The body of a request or a response, of any kind.
 pub struct Body(
-    // Some routers want bodies that may be looked at from several threads; nobody ever waits here.
+    // Some routers require `Sync` bodies. The lock is never contended.
     Mutex<UnsyncBoxBody<Bytes, BoxError>>,
 );
 
@@ -29,7 +29,7 @@ impl Body {
         Self(Mutex::new(body.map_err(Into::into).boxed_unsync()))
     }
 
-    /// No body.
+    /// Returns an empty body.
     pub fn empty() -> Self {
         Self::new(Empty::new())
     }

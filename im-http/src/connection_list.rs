@@ -1,4 +1,4 @@
-//! Who is connected by a service, so that it can send them away.
+//! The open connections of a service, so that shutdown can disconnect them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use im_core::{Code, Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The connections of a service. Clones are the same one.
+/// The connections of a service. Clones share one list.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionList(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Nothing once it is closed.
+    /// Connections that are open; no new ones once closed.
     live: Mutex<Live>,
     last: AtomicU64,
     emptied: Notify,
@@ -28,7 +28,7 @@ struct Live {
 }
 
 impl ConnectionList {
-    /// Puts a connection down, for as long as the entry lives.
+    /// Adds a connection for as long as the returned entry lives.
     ///
     /// # Errors
     ///
@@ -43,7 +43,8 @@ impl ConnectionList {
         Ok(Entry { list: self.clone(), number, connection })
     }
 
-    /// Lets nobody in any more, tells all to come back later ([`Code::Draining`]), and waits until they have gone.
+    /// Refuses new connections, closes all with [`Code::Draining`], and waits until they have
+    /// ended.
     pub async fn close(&self) {
         {
             let mut live = self.0.live.lock();
@@ -77,7 +78,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // Dropped after the lock is free: the last clone of a connection detaches its session.
+        // Dropped after the lock is released: the last clone of a connection detaches its session.
         let (_gone, empty) = {
             let mut live = self.list.0.live.lock();
             (live.connections.remove(&self.number), live.connections.is_empty())

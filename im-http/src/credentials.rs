@@ -1,4 +1,4 @@
-//! What a request shows to prove who sent it, and where it came from.
+//! Credentials of a request, and the address of its peer.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,13 +8,14 @@ use im_core::ports::{Credentials, Identity};
 use im_core::wire::Secret;
 use im_core::{Code, Error, Result};
 
-/// Longest token that is looked at, in bytes: the same as in a `hello` frame.
+/// Longest accepted token, in bytes: the same as in a `hello` frame.
 const MAX_TOKEN: usize = 4096;
 
 /// The address that a request came from, as an extension of the request.
 ///
-/// Our own listener and the warp adapter set it. In a router of another kind a middleware of the embedder does, where
-/// limits by address are wanted; behind a trusted proxy that is also the place to take it from `Forwarded`. With axum:
+/// Our own listener and the warp adapter set it. In another router, a middleware of the embedder
+/// sets it if limits per address are wanted. Behind a trusted proxy the same middleware can read it
+/// from `Forwarded`. With axum:
 ///
 /// ```text
 /// async fn peer(ConnectInfo(at): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
@@ -25,21 +26,23 @@ const MAX_TOKEN: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// The address that the request came from, if anybody has put a [`PeerAddr`] there.
+/// Returns the address that the request came from, if it has a [`PeerAddr`] extension.
 pub fn peer_address(extensions: &Extensions) -> Option<IpAddr> {
     extensions.get::<PeerAddr>().map(|peer| peer.0.ip())
 }
 
-/// Collects the credentials of a request: the bearer token of `Authorization` (RFC 6750 section 2.1), the cookies, and an
-/// [`Identity`] that the embedder's own middleware has put into the request's extensions.
+/// Collects the credentials of a request.
 ///
-/// Both headers are shared with others: `Authorization` of another scheme (a proxy may use it) and cookies that are
-/// no plain ASCII (a page of the same site may set them) are passed over.
+/// They are the bearer token of `Authorization` (RFC 6750 section 2.1), the cookies, and an
+/// [`Identity`] that a middleware of the embedder stored in the request's extensions.
+///
+/// Both headers are shared with other software: `Authorization` of another scheme (a proxy may use
+/// it) and cookies that are not plain ASCII (a page of the same site may set them) are ignored.
 ///
 /// # Errors
 ///
-/// [`Code::TooLarge`] for a token of more than 4096 bytes, [`Code::BadCredentials`] for a token that is no plain ASCII
-/// and for more than one `Authorization`.
+/// [`Code::TooLarge`] for a token of more than 4096 bytes, [`Code::BadCredentials`] for a token
+/// that is not plain ASCII and for more than one `Authorization`.
 pub fn credentials<B>(request: &Request<B>) -> Result<Credentials> {
     Ok(Credentials {
         token: bearer(request.headers())?,
@@ -67,11 +70,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
     }
     match std::str::from_utf8(token) {
         Ok(token) if token.is_ascii() => Ok(Some(Secret::new(token))),
-        _ => refuse(Code::BadCredentials, "a token is plain ASCII"),
+        _ => refuse(Code::BadCredentials, "the token must be plain ASCII"),
     }
 }
 
-/// All cookies in one text: HTTP/2 may split them into several headers (RFC 9113 section 8.2.3).
+/// Joins all cookies: HTTP/2 may split them into several headers (RFC 9113 section 8.2.3).
 fn cookie(headers: &HeaderMap) -> Option<Secret> {
     let lines =
         headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));

@@ -29,24 +29,26 @@ use crate::uplink::{Uplink, UplinkConfig};
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 type Endpoint = Arc<dyn Fn(Request<Body>) -> Answering + Send + Sync>;
 
-/// What an [`Edge`] has to know of a transport beside its tower service.
+/// The properties of a transport that an [`Edge`] needs besides its tower service.
 pub trait Transport {
-    /// Its name in the offer, and the last segment of its path: `ws`, `sse`, `poll` …
+    /// Returns its name in the offer, which is also the last path segment: `ws`, `sse`, `poll` …
     fn name(&self) -> &'static str;
 
-    /// How long it holds a request that there is no answer to yet, if it does.
+    /// Returns how long it holds a request without a result; `None` if it does not hold requests.
     fn hold(&self) -> Option<Duration> {
         None
     }
 }
 
-/// The endpoints of the protocol behind one prefix: `GET /` says what is offered, `POST /send` takes commands, and each
-/// transport is mounted at its name. Cheap to clone.
+/// The endpoints of the protocol behind one prefix. Cheap to clone.
 ///
-/// In an axum router: `Router::new().nest_service("/im", edge)`. Where the prefix is not taken off (our own listener, warp,
-/// `fallback_service`), say it by [`Edge::at`].
+/// `GET /` returns the offer, `POST /send` accepts commands, and each transport is mounted at its
+/// name.
 ///
-/// Which pages may connect is said once, by [`Edge::origins`], for all that is mounted.
+/// In an axum router: `Router::new().nest_service("/im", edge)`. Where the prefix is not stripped
+/// (our own listener, warp, `fallback_service`), set it with [`Edge::at`].
+///
+/// [`Edge::origins`] sets once which pages may connect, for all mounted transports.
 #[derive(Clone)]
 pub struct Edge {
     shared: Arc<Shared>,
@@ -69,29 +71,31 @@ struct Mounted {
 }
 
 impl Edge {
-    /// The edge of this engine, with the uplink and no transport yet.
+    /// Creates the edge of an engine, with the uplink and without transports.
     pub fn new(engine: Engine, config: UplinkConfig) -> Self {
         let uplink = Uplink::new(engine.clone(), config);
         let (origins, prefix, mounted) = (Origins::default(), String::new(), Vec::new());
         Self { shared: Arc::new(Shared { engine, origins, prefix, uplink, mounted }) }
     }
 
-    /// Under which prefix requests reach it, `/im` for instance; none by default.
+    /// Sets the prefix under which requests arrive, such as `/im`; none by default.
     #[must_use]
     pub fn at(mut self, prefix: &str) -> Self {
         Arc::make_mut(&mut self.shared).prefix = prefix.trim_end_matches('/').to_owned();
         self
     }
 
-    /// Which pages may connect: pages of the same origin by default. For a transport that is mounted beside the edge as
-    /// well, put the same [`Origins`] into its requests' extensions (in axum: `.layer(Extension(origins))`).
+    /// Sets which pages may connect: pages of the same origin by default.
+    ///
+    /// For a transport that is also mounted beside the edge, store the same [`Origins`] in the
+    /// extensions of its requests (in axum: `.layer(Extension(origins))`).
     #[must_use]
     pub fn origins(mut self, origins: impl Into<Origins>) -> Self {
         Arc::make_mut(&mut self.shared).origins = origins.into();
         self
     }
 
-    /// Mounts a transport at its name. The order is the preference that clients are told.
+    /// Mounts a transport at its name. Clients see the order as the preference of the server.
     #[must_use]
     pub fn mount<S, B>(mut self, transport: S) -> Self
     where
@@ -109,7 +113,7 @@ impl Edge {
         let endpoint: Endpoint = Arc::new(move |request| {
             let mut service = transport.clone();
             Box::pin(async move {
-                // Infallible on both ways.
+                // Neither call can fail.
                 match poll_fn(|cx| service.poll_ready(cx)).await {
                     Ok(()) => match service.call(request).await {
                         Ok(response) => response.map(Body::new),
@@ -126,9 +130,10 @@ impl Edge {
     async fn route(self, mut request: Request<Body>) -> Response<Body> {
         let shared = &*self.shared;
         request.extensions_mut().insert(shared.origins.clone());
-        // Proxies and routers make one slash of two, or do not: the same path would mean two things.
+        // Some proxies and routers merge two slashes into one, so the same path would mean two
+        // things.
         if Target::of(&request).path().contains("//") {
-            let words = "there are two slashes in a row in the path";
+            let words = "the path has two slashes in a row";
             return ambiguous(StatusCode::BAD_REQUEST, words).into_response().map(Body::new);
         }
         let path = request.uri().path();
@@ -148,7 +153,7 @@ impl Edge {
                 let mounted = shared.mounted.iter().find(|mounted| other == Some(mounted.name));
                 match mounted {
                     Some(mounted) => (mounted.endpoint)(request).await,
-                    None => refuse(Code::NotFound, "there is nothing at this address"),
+                    None => refuse(Code::NotFound, "no endpoint at this path"),
                 }
             }
         }
@@ -156,7 +161,7 @@ impl Edge {
 }
 
 impl Shared {
-    /// What the server offers.
+    /// Returns the offer of the server.
     fn offer(&self) -> Result<Response<Body>, Refusal> {
         self.engine.check_open()?;
         let names = |names: &mut dyn Iterator<Item = &str>| {

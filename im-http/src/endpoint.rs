@@ -1,5 +1,4 @@
-//! What every endpoint of the protocol over HTTP does before and after its own work: origins, preflights, methods,
-//! refusals, and headers that keep answers out of caches.
+//! Common to all HTTP endpoints: origins, preflights, methods, refusals, `no-store`.
 
 use std::future::Future;
 
@@ -16,18 +15,19 @@ use crate::grammar::check_grammar;
 use crate::origin::Origins;
 use crate::refusal::Refusal;
 
-/// What pages may send with a request (the Fetch standard, section 3.2.3).
+/// Headers that pages may send (the Fetch standard, section 3.2.3).
 const HEADERS: &str = "authorization, content-type, im-session, if-none-match, last-event-id";
-/// What pages may read of an answer beside its body.
+/// Headers of a response that pages may read.
 const EXPOSED: &str = "etag, retry-after";
-/// How long a browser may remember the answer to a preflight, in seconds: two hours, the most that Chromium takes.
+/// How long a browser may cache a preflight, in seconds: two hours, the maximum of Chromium.
 const MAX_AGE: &str = "7200";
 
-/// Answers a request to an endpoint that takes one method.
+/// Answers a request to an endpoint of one method.
 ///
-/// Checks its grammar and its origin (by the [`Edge`](crate::Edge) that it came through, or else by `origins`), answers
-/// preflights, refuses other methods, and otherwise hands it to `handle`. The answer says to whom of the pages it belongs
-/// (`Vary`, `Access-Control-*`) and is not stored unless `handle` says so.
+/// Checks the grammar and the origin (by the [`Edge`](crate::Edge) that routed the request, or else
+/// by `origins`), answers preflights, refuses other methods, and otherwise calls `handle`. The
+/// response states which origin may read it (`Vary`, `Access-Control-*`) and is `no-store` unless
+/// `handle` sets `Cache-Control`.
 pub async fn answer<B, F, A>(
     origins: &Origins,
     method: Method,
@@ -44,9 +44,11 @@ where
         Err(refusal) => return close(refused(refusal), None),
         Ok(()) if request.method() == Method::OPTIONS => Ok(preflight(&method)),
         Ok(()) if *request.method() == method => handle(request).await,
-        Ok(()) => Err(Refusal::new(Code::Malformed, format!("this address takes {method}"))
-            .status(StatusCode::METHOD_NOT_ALLOWED)
-            .header(ALLOW, allowed(&method))),
+        Ok(()) => {
+            Err(Refusal::new(Code::Malformed, format!("this endpoint accepts {method} only"))
+                .status(StatusCode::METHOD_NOT_ALLOWED)
+                .header(ALLOW, allowed(&method)))
+        }
     };
     close(answered.unwrap_or_else(refused), origin)
 }
@@ -80,7 +82,7 @@ fn close(mut response: Response<Body>, origin: Option<HeaderValue>) -> Response<
     response
 }
 
-/// Tells the browser that the page may read the answer. Where cookies are let through, an origin is named, never `*`.
+/// Allows the page to read the response. With credentials the origin is named, never `*`.
 fn share(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.append(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {

@@ -1,13 +1,14 @@
-//! How many files this process may have open, sockets among them.
+//! The number of files, sockets included, that this process may have open.
 
-/// Files that are kept free of sockets, for the store, its log and whatever else the process opens: 128. A store keeps
-/// some dozens open at most, and must be able to write when everything else is refused.
+/// File handles kept free of sockets, for the store and other files of the process: 128.
+///
+/// A store keeps some dozens open at most, and must be able to write while sockets are refused.
 pub const RESERVED_FILES: u64 = 128;
 
-/// Raises the number of files that may be open from the soft limit to the hard one, and returns what holds then. For a
-/// server to call at its start, before it opens anything.
+/// Raises the limit of open files from soft to hard, and returns the resulting limit.
 ///
-/// A failure leaves the limit as it was: a warning says so, and [`Listener`](crate::Listener) keeps within it.
+/// A server calls it at its start, before it opens files. On failure the limit is unchanged, a
+/// warning is logged, and [`Listener`](crate::Listener) stays within the limit.
 pub fn raise_file_limit() -> u64 {
     #[cfg(unix)]
     {
@@ -24,7 +25,7 @@ pub fn raise_file_limit() -> u64 {
     file_limit()
 }
 
-/// How many files may be open now.
+/// Returns the current limit of open files.
 pub(crate) fn file_limit() -> u64 {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! Where a request came from that a proxy handed on.
+//! The client address of a request that a proxy forwarded.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,19 +7,22 @@ use http::header::HeaderName;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether a socket's address is that of a proxy.
+/// Returns whether a socket's address is that of a proxy.
 pub(crate) fn is_proxy(proxies: &[IpAddr], address: IpAddr) -> bool {
     let address = address.to_canonical();
     proxies.iter().any(|proxy| proxy.to_canonical() == address)
 }
 
-/// The address of the client: the peer's, or if that is a proxy, the last one of `X-Forwarded-For` that is none. What
-/// stands before it was written by the client, or by somebody who is not trusted.
+/// Returns the address of the client.
+///
+/// It is the peer's address, or, if the peer is a proxy, the last address in `X-Forwarded-For` that
+/// is not a proxy. Entries before that one were written by the client or by an untrusted host.
 pub(crate) fn client(proxies: &[IpAddr], peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
     if !is_proxy(proxies, peer.ip()) {
         return peer;
     }
-    // Not a list of RFC 9110: a quote in what the client wrote must not swallow what a proxy appended.
+    // Not parsed as a list of RFC 9110: a quote written by the client must not swallow an address
+    // that a proxy appended.
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
     let named = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut client = peer;
@@ -33,7 +36,7 @@ pub(crate) fn client(proxies: &[IpAddr], peer: SocketAddr, headers: &HeaderMap) 
     client
 }
 
-/// An address, with or without a port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<SocketAddr> {
     let ip = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let alone = ip.parse().ok().map(|ip| SocketAddr::new(ip, 0));

@@ -1,4 +1,4 @@
-//! What happens to every request on its way from our own listener to a service, and to the answer on its way back.
+//! Processing of each request from our own listener to a service, and of its response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::turns::Turns;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What a request asked for as it came in, also where a router has taken something off since.
+/// The target of a request as it arrived, before a router stripped a prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct Target(Uri);
 
@@ -34,7 +34,7 @@ impl Target {
     }
 }
 
-/// The way to the service for the requests of one connection.
+/// The path to the service for the requests of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Front {
     config: Arc<ListenerConfig>,
@@ -52,7 +52,7 @@ impl Front {
         &self.turns
     }
 
-    /// Answers a request by the service, unless it is refused here.
+    /// Answers a request with the service, unless it is refused here.
     pub(crate) async fn answer<S, B>(
         self,
         service: TowerToHyperService<S>,
@@ -84,12 +84,12 @@ impl Front {
             && time.is_whole()
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
         {
-            // What was not read of a body ends the connection, perhaps.
+            // Not announced with an unread body: hyper may close the connection because of it.
             self.announce(response.headers_mut());
         }
         Ok(response.map(|body| {
             body.map_err(move |error| {
-                // The turn ends with the body.
+                // The turn ends when the body is dropped.
                 let _ = &turn;
                 error
             })
@@ -101,7 +101,7 @@ impl Front {
         Ok(self.host.check(request.uri(), request.headers())?)
     }
 
-    /// Says how long the connection may be idle, in the way of RFC 2068 section 19.7.1, which clients still read.
+    /// Announces the idle time-out (RFC 2068 section 19.7.1), which clients still read.
     fn announce(&self, headers: &mut HeaderMap) {
         if headers.contains_key(CONNECTION) {
             return;
@@ -114,7 +114,7 @@ impl Front {
     }
 }
 
-/// Whether the connection may be used again as far as the client is concerned.
+/// Returns whether the client allows the connection to be reused.
 fn stays_open<B>(request: &Request<B>) -> bool {
     request.version() == Version::HTTP_11 && !lists(request.headers(), &CONNECTION, "close")
 }

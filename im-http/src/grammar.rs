@@ -1,4 +1,4 @@
-//! What makes a request ambiguous: two programs that read it might not read the same.
+//! Detection of ambiguous requests, which two programs may parse differently.
 
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::uri::Authority;
@@ -9,13 +9,15 @@ use crate::lists::{NotText, elements};
 use crate::metrics;
 use crate::refusal::Refusal;
 
-/// Refuses a request that has no clear meaning: none or several `Host` headers (RFC 9112 section 3.2), or a transfer
-/// coding beside `chunked` (section 6.1).
+/// Refuses an ambiguous request.
+///
+/// That is one with no or several `Host` headers (RFC 9112 section 3.2), or a transfer coding
+/// besides `chunked` (section 6.1).
 ///
 /// # Errors
 ///
-/// [`Code::Malformed`], with the status 400, or 501 for a transfer coding that is not known here. The connection
-/// ends with the answer.
+/// [`Code::Malformed`], with the status 400, or 501 for an unsupported transfer coding. The
+/// connection ends with the response.
 pub fn check_grammar<B>(request: &Request<B>) -> Result<(), Refusal> {
     let fault = host(request).or_else(|| transfer_coding(request));
     match fault {
@@ -24,8 +26,8 @@ pub fn check_grammar<B>(request: &Request<B>) -> Result<(), Refusal> {
     }
 }
 
-/// The refusal of a request that two programs might read differently. The connection ends with it: where the next request
-/// begins may be read differently as well.
+/// Builds the refusal of an ambiguous request. It closes the connection, because the start of the
+/// next request may be ambiguous as well.
 pub(crate) fn ambiguous(status: StatusCode, words: &str) -> Refusal {
     ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "grammar").increment(1);
     let close = HeaderValue::from_static("close");
@@ -36,18 +38,18 @@ fn host<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)> {
     let bad = |words| Some((StatusCode::BAD_REQUEST, words));
     let mut given = request.headers().get_all(HOST).iter();
     match (given.next(), given.next()) {
-        // HTTP/1.0 knows no Host, HTTP/2 has it in the target.
+        // HTTP/1.0 has no Host; HTTP/2 has it in the target.
         (None, _) if request.version() != Version::HTTP_11 => None,
         (None, _) => bad("send a Host header"),
         (Some(_), Some(_)) => bad("send one Host header"),
         (Some(host), None) if authority(host).is_none() => {
-            bad("the Host header is no host and port")
+            bad("the Host header must be a host with an optional port")
         }
         (Some(_), None) => None,
     }
 }
 
-/// The host and port in a `Host` header.
+/// Parses the host and port in a `Host` header.
 pub(crate) fn authority(host: &HeaderValue) -> Option<Authority> {
     let text = host.to_str().ok().filter(|text| !text.contains('@'))?;
     text.parse().ok()
@@ -63,7 +65,7 @@ fn transfer_coding<B>(request: &Request<B>) -> Option<(StatusCode, &'static str)
     };
     match codings.iter().all(is_chunked) {
         false => {
-            let words = "the only transfer coding spoken here is chunked";
+            let words = "the only supported transfer coding is chunked";
             Some((StatusCode::NOT_IMPLEMENTED, words))
         }
         true if codings.len() == 1 => None,

@@ -1,5 +1,7 @@
-//! Under which names a server answers. A page on a foreign name that was made to resolve to this machine (DNS rebinding)
-//! is of the same origin as what it asks for, so the name itself has to be looked at.
+//! Host names that a server answers to.
+//!
+//! A foreign name that was made to resolve to this machine (DNS rebinding) is of the same origin as
+//! the requests of its page, so an origin check passes and the name itself must be checked.
 
 use std::net::IpAddr;
 
@@ -11,22 +13,22 @@ use crate::grammar::authority;
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 
-/// Under which host names (`Host`, or `:authority` of HTTP/2) requests are answered.
+/// Host names (`Host`, or `:authority` of HTTP/2) for which requests are answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hosts {
-    /// On a loopback address only local names: `localhost`, names that end in `.localhost`, and loopback addresses. On
-    /// other addresses any name. The default: what is reached on loopback alone is reached by no other name, unless a
-    /// proxy is in front of it.
+    /// On a loopback address local names only: `localhost`, names that end in `.localhost`, and
+    /// loopback addresses. On other addresses any name. The default: without a proxy, a server on
+    /// loopback is reached under no other name.
     #[default]
     ByAddress,
-    /// The same, and on a loopback address these names too, without ports: those under which a proxy is reached that is in
-    /// front of this server.
+    /// As `ByAddress`, and on a loopback address also these names, without ports. For the names of
+    /// a proxy in front of this server.
     LocalAnd(Vec<String>),
-    /// On any address these names and no others, without ports.
+    /// On any address these names only, without ports.
     Only(Vec<String>),
-    /// Any name. **Dangerous** on a loopback address without authentication: every page that a user opens can make its
-    /// own name resolve to this machine, and then read and write here.
+    /// Any name. **Dangerous** on a loopback address without authentication: every page that a user
+    /// opens can make its own name resolve to this machine, and then read and write here.
     Any,
 }
 
@@ -41,7 +43,7 @@ impl Hosts {
     }
 }
 
-/// The names that one listener answers to.
+/// The host check of one listener.
 #[derive(Debug)]
 pub(crate) struct HostCheck {
     hosts: Hosts,
@@ -54,7 +56,8 @@ impl HostCheck {
         Self { hosts, on_loopback, warned: LogThrottle::default() }
     }
 
-    /// Lets the request in or refuses it. Without a name it does not come from a browser, and is let in.
+    /// Refuses a request for another name. A request without a name does not come from a browser
+    /// and is allowed.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<()> {
         let Some(named) = own_authority(uri, headers) else { return Ok(()) };
         if self.hosts.allow(named.host(), self.on_loopback) {
@@ -62,7 +65,7 @@ impl HostCheck {
         }
         ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "host").increment(1);
         let words = format!(
-            "this server is not known as {:?}: if it is to be, name it in ListenerConfig::hosts (quickstart: --origin)",
+            "the host name {:?} is not allowed: to allow it, list it in ListenerConfig::hosts (quickstart: --origin)",
             shortened(named.host())
         );
         if let Some(left_out) = self.warned.due() {
@@ -76,7 +79,8 @@ impl HostCheck {
     }
 }
 
-/// Under which name the client reached the server: HTTP/2 has it in the target, HTTP/1.1 in `Host` (RFC 9112 section 3.2).
+/// Returns the name that the client used: from the target in HTTP/2, from `Host` in HTTP/1.1 (RFC
+/// 9112 section 3.2).
 pub(crate) fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     match uri.authority() {
         Some(authority) => Some(authority.clone()),
@@ -84,12 +88,12 @@ pub(crate) fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority>
     }
 }
 
-/// As much of a foreign text as belongs into a message.
+/// Cuts a foreign text to 200 bytes for a message.
 pub(crate) fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(200)]
 }
 
-/// Whether no name server is asked for this name (RFC 6761 section 6.3).
+/// Returns whether this name is resolved without a name server (RFC 6761 section 6.3).
 fn is_local(host: &str) -> bool {
     let host = bare(host);
     let address: Option<IpAddr> = host.parse().ok();
@@ -106,7 +110,7 @@ fn lists(names: &[String], host: &str) -> bool {
     names.iter().any(|name| bare(name).eq_ignore_ascii_case(bare(host)))
 }
 
-/// A name without the root's dot, an address without brackets.
+/// Strips the root's dot of a name and the brackets of an address.
 fn bare(host: &str) -> &str {
     let host = host.strip_suffix('.').unwrap_or(host);
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)

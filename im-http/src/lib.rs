@@ -1,8 +1,8 @@
-//! The HTTP edge that the transports share: credentials, origin policy, status mapping, our own listener.
+//! HTTP edge shared by the transports: credentials, origins, statuses, listener.
 //!
-//! A transport over HTTP is a tower service over the types of the `http` crate, written once. This crate holds what
-//! such a service needs beside the engine, and the two places to mount it where there is no tower router: a listener
-//! of our own, and warp.
+//! A transport over HTTP is a tower service over the types of the `http` crate. This crate holds
+//! what such a service needs besides the engine, and two ways to serve it without a tower router: a
+//! listener of our own, and warp.
 //!
 //! ```no_run
 //! use std::convert::Infallible;
@@ -29,28 +29,28 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `origin` | which pages may connect |
-//! | `hosts` | under which names a server answers |
-//! | `grammar` | requests that have no clear meaning |
-//! | `credentials` | what a request shows to prove who sent it, and where it came from |
-//! | `forwarded` | where a request came from that a proxy handed on |
+//! | `hosts` | host names that a server answers to |
+//! | `grammar` | refusal of ambiguous requests |
+//! | `credentials` | credentials and peer address of a request |
+//! | `forwarded` | client address behind trusted proxies |
 //! | `refusal` | codes as HTTP statuses, and the small JSON body of a refusal |
-//! | `request` | what a request says beside its body: session, query, types |
+//! | `request` | parts of a request outside its body: session, query, types |
 //! | `lists` | list headers |
-//! | `endpoint` | what every endpoint does alike: origins, preflights, methods, caches |
+//! | `endpoint` | common to all endpoints: origins, preflights, methods, caches |
 //! | `body` | one type for all bodies |
 //! | `timed` | bodies of requests, bounded in time |
-//! | `uplink`, `answers` | commands by POST; the body of what they are answered with |
-//! | `edge` | all endpoints behind one prefix, and what is offered there |
-//! | `connection_list` | who is connected by a service |
-//! | `socket_limiter` | how many sockets there are, and how many one address has |
-//! | `files` | how many files the process may have open |
+//! | `uplink`, `answers` | commands by POST; the body with their acks |
+//! | `edge` | all endpoints behind one prefix, and the offer |
+//! | `connection_list` | open connections of a service |
+//! | `socket_limiter` | bounds on sockets, in total and per address |
+//! | `files` | the process's limit of open files |
 //! | `listener`, `listener_config` | HTTP on a socket, bounded in time and number |
 //! | `speaking` | HTTP on one connection |
-//! | `front` | what happens to each request and answer of our own listener |
-//! | `socket`, `turns`, `watch` | a connection of HTTP/1.1: its halves, whose turn it is, and when it ends |
-//! | `write_timeout` | a socket that is given up when its peer takes nothing |
-//! | `log_throttle`, `metrics` | warnings that come seldom; names of metrics |
-//! | `stop` | when a server is asked to end |
+//! | `front` | processing of each request and response of our own listener |
+//! | `socket`, `turns`, `watch` | an HTTP/1.1 connection: socket, phase, time-outs |
+//! | `write_timeout` | a socket that fails when its peer stops reading |
+//! | `log_throttle`, `metrics` | rate-limited warnings; names of metrics |
+//! | `stop` | the signal to shut down |
 //! | `tls` | certificates for the listener (feature `tls`) |
 //! | [`warp`] | a tower service as a warp filter (feature `warp`) |
 

@@ -30,9 +30,10 @@ use crate::timed::TimedBody;
 #[cfg(feature = "tls")]
 use crate::tls::Certificates;
 
-/// A socket that answers HTTP requests by a tower service, upgrades included, with or without TLS. With TLS it also speaks
-/// HTTP/2, where the client wishes it: browsers allow six connections of HTTP/1.1 for one host, which a few tabs with a
-/// stream each use up.
+/// A socket that serves a tower service over HTTP, with upgrades and optional TLS.
+///
+/// With TLS it also offers HTTP/2: browsers allow six connections of HTTP/1.1 per host, which a few
+/// tabs with a stream each use up.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -42,16 +43,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes the address. Port 0 takes any free port; see [`Self::local_addr`].
+    /// Binds to an address. Port 0 picks any free port; see [`Self::local_addr`].
     ///
     /// # Errors
     ///
-    /// If the address cannot be had.
+    /// If the address cannot be bound.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
         Ok(Self::from_socket(TcpListener::bind(address).await?))
     }
 
-    /// Takes over a socket that listens already.
+    /// Uses a socket that listens already.
     pub fn from_socket(socket: TcpListener) -> Self {
         Self {
             socket,
@@ -68,7 +69,7 @@ impl Listener {
         self
     }
 
-    /// Speaks TLS with these certificates, and nothing else.
+    /// Serves TLS with these certificates, and no plain HTTP.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, certificates: Certificates) -> Self {
@@ -76,20 +77,21 @@ impl Listener {
         self
     }
 
-    /// The address that was taken.
+    /// Returns the bound address.
     ///
     /// # Errors
     ///
-    /// If the system does not tell.
+    /// If the system cannot report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves until the future is dropped. Dropping it ends the requests in flight, but not what has been upgraded.
+    /// Serves until the future is dropped. Requests in flight are then cancelled; upgraded
+    /// connections continue.
     ///
     /// # Errors
     ///
-    /// If the system does not say which address the socket has.
+    /// If the system cannot report the address of the socket.
     pub async fn serve<S, B>(self, service: S) -> io::Result<()>
     where
         S: Service<Request<TimedBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -101,12 +103,14 @@ impl Listener {
         self.serve_until(service, std::future::pending()).await
     }
 
-    /// Serves until `stop` is ready; then takes no further connection, lets the requests in flight end within the time
-    /// configured, and returns. What has been upgraded goes on: it belongs to the service that took it.
+    /// Serves until `stop` is ready, then shuts down gracefully.
+    ///
+    /// It stops accepting, waits up to [`ListenerConfig::stop_within`] for requests in flight, and
+    /// returns. Upgraded connections continue: they belong to the service that upgraded them.
     ///
     /// # Errors
     ///
-    /// If the system does not say which address the socket has.
+    /// If the system cannot report the address of the socket.
     pub async fn serve_until<S, B>(
         self,
         service: S,
@@ -151,7 +155,7 @@ impl Listener {
     }
 }
 
-/// What a running listener owns. Dropping it ends its tasks.
+/// The tasks and bounds of a running listener. Dropping it cancels its tasks.
 struct Tasks {
     connections: Arc<Semaphore>,
     sockets: SocketLimiter,
@@ -159,7 +163,7 @@ struct Tasks {
     tracker: TaskTracker,
     /// Asks the connections to end after the request in flight.
     stop: CancellationToken,
-    /// Ends them.
+    /// Cancels the connections.
     end: CancellationToken,
 }
 
@@ -176,7 +180,7 @@ impl Tasks {
         }
     }
 
-    /// A permit for one more socket of this address, if there is one.
+    /// Returns a permit for one more socket of this address, or `None` if a bound is reached.
     fn permit(&self, config: &ListenerConfig, peer: SocketAddr) -> Option<SocketPermit> {
         let counted = (!is_proxy(&config.proxies, peer.ip())).then(|| peer.ip());
         let (most, share) = (config.max_sockets, config.max_connections_per_address);
@@ -192,8 +196,8 @@ impl Tasks {
                         %peer,
                         bound,
                         left_out,
-                        "closed a connection at once: {setting} of the listener is reached; if this address is a \
-                         proxy's, name it in ListenerConfig::proxies (quickstart: --proxy)"
+                        "closed a new connection: the listener's {setting} is reached; if this address is a \
+                         proxy's, list it in ListenerConfig::proxies (quickstart: --proxy)"
                     );
                 }
                 None
@@ -205,7 +209,10 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         if tokio::time::timeout(within, self.tracker.wait()).await.is_err() {
-            tracing::warn!(connections = self.tracker.len(), "requests in flight were cut off");
+            tracing::warn!(
+                connections = self.tracker.len(),
+                "requests in flight were cancelled after stop_within"
+            );
             self.end.cancel();
             self.tracker.wait().await;
         }
@@ -218,14 +225,15 @@ impl Drop for Tasks {
     }
 }
 
-/// The next connection, once there is a slot for it. Errors of accepting pass: they concern one connection that is gone
-/// already, or a lack of file handles that the end of another connection mends.
+/// Returns the next connection, once a permit is free. Errors of `accept` are not fatal: they
+/// concern one connection that is gone already, or a lack of file handles that passes when other
+/// connections end.
 async fn next_connection(
     socket: &TcpListener,
     connections: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
-        // The semaphore is never closed; if it were, nobody could be served.
+        // Unreachable: the semaphore is never closed.
         let Ok(connection_permit) = connections.clone().acquire_owned().await else {
             std::future::pending().await
         };
@@ -233,7 +241,7 @@ async fn next_connection(
             Ok((stream, peer)) => return (stream, peer, connection_permit),
             Err(e) if is_about_one_connection(&e) => {}
             Err(e) => {
-                tracing::warn!(error = %e, "cannot accept connections; trying again in a second");
+                tracing::warn!(error = %e, "could not accept a connection; retrying in 1 s");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! The knobs of the listener.
+//! Configuration of the listener.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,51 +10,59 @@ use crate::hosts::Hosts;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ListenerConfig {
-    /// Connections that speak HTTP at the same time. Further ones wait in the system's backlog. 16,384 by default:
-    /// an event stream and a poll that is held take one each, all the time; a WebSocket only until it is upgraded.
-    /// Worst case in memory: this many times twice `max_header_bytes` and about 4 KB.
+    /// Maximum of connections that speak HTTP at the same time. Further ones wait in the system's
+    /// backlog. 16,384 by default: an event stream and a held poll occupy one each permanently; a
+    /// WebSocket only until it is upgraded. Worst case in memory: this many times twice
+    /// `max_header_bytes` and about 4 KB.
     pub max_connections: usize,
-    /// Sockets open at the same time, upgraded ones included for as long as they live. Further ones are closed at once.
-    /// By default as many as the system allows this process (`ulimit -n`), less [`RESERVED_FILES`]; never more than that.
-    /// Worst case: all of them idle, some 2 KB each here and what their transports need.
+    /// Maximum of open sockets, including upgraded ones for as long as they live. Further ones are
+    /// closed at once. By default as many as the system allows this process (`ulimit -n`), less
+    /// [`RESERVED_FILES`]; never more than that. Worst case: all of them idle, some 2 KB each here
+    /// and what their transports need.
     pub max_sockets: usize,
-    /// Sockets of one address (of IPv6, one /64) open at the same time, upgraded ones included for as long as they live.
-    /// 1,024 by default: many people share one address, each with a stream and a connection for commands. Further ones
-    /// are closed at once, so that nobody can take every socket. Where the system allows few files, half of
-    /// `max_sockets`, unless this is `usize::MAX`, which means no bound. Addresses of [`Self::proxies`] have none.
+    /// Maximum of open sockets of one address (of IPv6, one /64), including upgraded ones for as
+    /// long as they live. 1,024 by default: many users may share one address, each with a stream
+    /// and a connection for commands. Further ones are closed at once, so that one peer cannot
+    /// occupy every socket. Where the system allows few files, it is reduced to half of
+    /// `max_sockets`, unless it is `usize::MAX`, which means no bound. Addresses of
+    /// [`Self::proxies`] have none.
     pub max_connections_per_address: usize,
-    /// Time for a whole request head from its first byte on, and for the first byte of a connection; a TLS handshake
-    /// has as long again. 10 s by default: long enough for a poor mobile network, short enough that silent sockets do
-    /// not pile up.
+    /// Time for a whole request head from its first byte on, and for the first byte of a
+    /// connection; a TLS handshake has the same time again. 10 s by default: long enough for a poor
+    /// mobile network, short enough that silent sockets do not pile up.
     pub header_timeout: Duration,
-    /// How long a connection of HTTP/1.1 may be idle between two requests, from the last byte of an answer on that goes out. 75 s
-    /// by default, announced in every answer by
-    /// `Keep-Alive: timeout=75`: longer than the 60 s for which proxies and clients keep connections in their pools, so
-    /// that the side that sends ends them, and no request meets a connection that is just being closed.
+    /// How long a connection of HTTP/1.1 may be idle between two requests, measured from the last
+    /// byte written of a response. 75 s by default, announced in every response as `Keep-Alive:
+    /// timeout=75`. That is longer than the 60 s for which proxies and clients pool connections, so
+    /// the requesting side closes them, and no request meets a connection that is being closed.
     pub idle_timeout: Duration,
-    /// How long the body of a request may take to arrive, whichever service reads it, beyond the time that it takes at 500 bytes
-    /// a second. 30 s by default: the slowest networks in use carry more, and a peer that announces a body and says nothing
-    /// holds its socket no longer. Only the time counts in which the service waits for the body. When it is over, the body
-    /// fails with [`BodyTooSlow`](crate::BodyTooSlow), which the service answers as it likes (extractors of axum by 400),
-    /// the connection ends, and `im_http_bodies_too_slow_total` counts. For commands by POST
-    /// [`UplinkConfig::body_timeout`](crate::UplinkConfig::body_timeout) takes its place. Worst case in memory: what the service
-    /// keeps of the body.
+    /// How long the body of a request may take to arrive, in addition to its size at 500 bytes a
+    /// second. It holds for every service. 30 s by default: the slowest networks in use carry more,
+    /// and a peer that announces a body and sends nothing holds its socket no longer. Only time in
+    /// which the service waits for the body counts. After it, the body fails with
+    /// [`BodyTooSlow`](crate::BodyTooSlow), the service chooses the response (extractors of axum:
+    /// 400), the connection ends, and `im_http_bodies_too_slow_total` is incremented. For commands
+    /// by POST [`UplinkConfig::body_timeout`](crate::UplinkConfig::body_timeout) applies instead.
+    /// Worst case in memory: what the service keeps of the body.
     pub body_timeout: Duration,
-    /// How long nothing may be taken of what is to be written until the peer counts as gone. 30 s by default: a reader in a
-    /// tunnel comes back sooner, or resumes.
+    /// How long a peer may read nothing while bytes wait to be written, until it counts as gone. 30
+    /// s by default: a client in a tunnel is back sooner, or resumes.
     ///
-    /// On Linux and Android also how long a peer may confirm nothing of what was sent (`TCP_USER_TIMEOUT`). So one that
-    /// vanishes without a word costs its connection for no longer than this and one heartbeat (20 s by default), which is
-    /// what a silent stream sends it. Elsewhere the system decides how long, a quarter of an hour perhaps.
+    /// On Linux and Android it is also how long a peer may acknowledge no sent bytes
+    /// (`TCP_USER_TIMEOUT`). A peer that vanishes silently therefore holds its connection for at
+    /// most this time and one heartbeat (20 s by default), which is the next write to a silent
+    /// stream. On other systems the system's own time-out applies, perhaps a quarter of an hour.
     pub write_timeout: Duration,
-    /// Bytes of a request head. 16 KiB by default, at least 8 KiB: cookies and tokens fit.
+    /// Maximum bytes of a request head. 16 KiB by default, at least 8 KiB, so that cookies and
+    /// tokens fit.
     pub max_header_bytes: usize,
     /// How long requests in flight may take to end once the listener stops. 10 s by default.
     pub stop_within: Duration,
-    /// Under which host names requests are answered. On a loopback address only local ones by default; see [`Hosts`].
+    /// Host names that are answered. On a loopback address only local ones by default; see
+    /// [`Hosts`].
     pub hosts: Hosts,
-    /// Addresses of proxies in front of this listener, which say in `X-Forwarded-For` where a request came from. None by
-    /// default: whoever is not known as a proxy could write anything there.
+    /// Addresses of proxies in front of this listener, whose `X-Forwarded-For` is trusted. None by
+    /// default, because any client can send that header.
     pub proxies: Vec<IpAddr>,
 }
 
@@ -154,9 +162,10 @@ impl ListenerConfig {
         self
     }
 
-    /// These bounds, as far as they fit into so many open files. A warning says what does not.
+    /// Lowers the bounds to fit the limit of open files. A warning names the bounds that do not
+    /// fit.
     pub(crate) fn within_files(mut self, files: u64) -> Self {
-        // Where there are very few, half of them are kept free.
+        // With a very low limit, half of the files are reserved.
         let sockets = files.saturating_sub(RESERVED_FILES).max(files / 2).max(1);
         let sockets = usize::try_from(sockets).unwrap_or(usize::MAX);
         let explicit = self.max_sockets != usize::MAX;
@@ -174,7 +183,7 @@ impl ListenerConfig {
                 of_one_address = share,
                 configured = self.max_connections,
                 of_one_address_configured = self.max_connections_per_address,
-                "the system allows too few open files for the connections that are configured, so fewer are taken: \
+                "the limit of open files is too low for the configured connections, so the bounds were lowered: \
                  raise `ulimit -n` (systemd: LimitNOFILE)"
             );
         }

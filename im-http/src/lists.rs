@@ -3,14 +3,15 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// An element of a list header that is no ASCII text.
+/// An element of a list header that is not ASCII text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotText;
 
-/// The elements of a list header, over all its lines and in their order.
+/// Iterates over the elements of a list header, over all its lines and in their order.
 ///
-/// Commas inside quoted strings part nothing. Empty elements are left out. Elements that are no ASCII text are errors: a list
-/// that decides something by *all* of its elements must not pass over them. Where unknown names change nothing, use [`list`].
+/// Commas inside quoted strings do not separate. Empty elements are skipped. Elements that are not
+/// ASCII text are errors: a check that depends on *all* elements must not ignore them. Where
+/// unknown names change nothing, use [`list`].
 pub fn elements(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -19,21 +20,22 @@ pub fn elements(
     lines.filter_map(element)
 }
 
-/// The elements of a list header that are ASCII text, over all its lines and in their order.
+/// Iterates over the ASCII elements of a list header, over all its lines and in their order.
 ///
-/// Commas inside quoted strings part nothing. Empty elements are left out, and so are elements that are no ASCII text: only
-/// for lists in which unknown names change nothing. [`elements`] names those as well.
+/// Commas inside quoted strings do not separate. Empty elements are skipped, and so are elements
+/// that are not ASCII text. Use it only for lists in which unknown names change nothing;
+/// [`elements`] returns those as errors.
 pub fn list(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> {
     elements(headers, name).filter_map(Result::ok)
 }
 
-/// Whether a list header has this element, whatever its case.
+/// Returns whether a list header has this element, in any case.
 pub fn lists(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
     list(headers, name).any(|found| found.eq_ignore_ascii_case(element))
 }
 
-/// What a list of preferences names, in lower case, each with its weight (RFC 9110 section 12.4.2). A weight that
-/// cannot be read is none.
+/// Iterates over a list of preferences: names in lower case, each with its weight (RFC 9110 section
+/// 12.4.2). An unreadable weight is 0.
 pub(crate) fn preferences(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -70,7 +72,7 @@ fn split(line: &[u8], at: u8) -> Vec<&[u8]> {
     parts
 }
 
-/// An element without the blanks around it, if it is not empty.
+/// Trims an element; `None` if it is empty.
 fn element(bytes: &[u8]) -> Option<Result<String, NotText>> {
     let bytes = bytes.trim_ascii();
     match std::str::from_utf8(bytes) {

@@ -1,14 +1,15 @@
-//! Warnings that come seldom, whoever causes them.
+//! Rate-limited warnings.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The shortest time between two warnings of one kind: a flood of bad requests is not to be a flood of log lines.
+/// Shortest time between two warnings of one kind, so that a flood of bad requests does not flood
+/// the log.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// When a warning of one kind may be written again: after 10 s.
+/// Rate limit for warnings of one kind: one in 10 s.
 #[derive(Debug, Default)]
 pub struct LogThrottle(Mutex<State>);
 
@@ -19,7 +20,8 @@ struct State {
 }
 
 impl LogThrottle {
-    /// How many warnings were left out before this one; `None` if this one is to be left out too.
+    /// Returns how many warnings were suppressed since the last one; `None` if this one is
+    /// suppressed too.
     pub fn due(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.0.lock();

@@ -1,5 +1,7 @@
-//! Which pages may connect. A browser says where a page came from and lets no script change that (RFC 6454 section 7);
-//! without this check any page that a user opens could use the user's cookies here.
+//! Which pages may connect.
+//!
+//! A browser sends the origin of a page, and scripts cannot change it (RFC 6454 section 7). Without
+//! this check any page that a user opens could use the user's cookies here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +15,8 @@ use crate::hosts::{own_authority, shortened};
 use crate::log_throttle::LogThrottle;
 use crate::metrics;
 
-/// Where a page came from: scheme, host and port (RFC 6454 section 4), brought into one form, so that two of them are
-/// equal when a browser would call them the same.
+/// The origin of a page: scheme, host and port (RFC 6454 section 4). It is normalised, so that two
+/// origins are equal when a browser considers them the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     scheme: String,
@@ -22,7 +24,7 @@ pub struct Origin {
     port: Option<u16>,
 }
 
-/// A text that is no origin.
+/// The error for a text that is not an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OriginError;
 
@@ -35,11 +37,12 @@ impl fmt::Display for OriginError {
 impl std::error::Error for OriginError {}
 
 impl Origin {
-    /// Reads an origin as browsers write it, such as `https://chat.example.org`.
+    /// Parses an origin as browsers write it, such as `https://chat.example.org`.
     ///
     /// # Errors
     ///
-    /// If it is anything else; also for `null`, which stands for every page without an origin of its own.
+    /// If it is anything else, including `null`, which browsers send for pages without an origin of
+    /// their own.
     pub fn parse(text: &str) -> Result<Self, OriginError> {
         let (scheme, rest) = text.split_once("://").ok_or(OriginError)?;
         if scheme.is_empty() || rest.contains(['/', '?', '#', '@']) {
@@ -49,7 +52,7 @@ impl Origin {
         Ok(Self::of(scheme, &authority))
     }
 
-    /// The host, without the port.
+    /// Returns the host, without the port.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -60,8 +63,8 @@ impl Origin {
         Self { host: authority.host().to_ascii_lowercase(), scheme, port }
     }
 
-    /// Whether this is the origin of pages that a server reached under `authority` hands out. The scheme is not
-    /// compared: behind a proxy that ends TLS the server does not know its own.
+    /// Returns whether a server reached under `authority` serves pages of this origin. The scheme
+    /// is not compared: behind a proxy that terminates TLS the server does not know its own.
     fn serves(&self, authority: &Authority) -> bool {
         *self == Self::of(&self.scheme, authority)
     }
@@ -85,30 +88,35 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Which origins are let in. A request without an `Origin` header does not come from a page in a browser and is always
-/// let in: whoever can leave the header out could also make one up, and carries no foreign user's cookies.
+/// The origins that are allowed.
+///
+/// A request without an `Origin` header does not come from a page in a browser and is always
+/// allowed: a client that can omit the header could also forge it, and it carries no cookies of
+/// another user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Pages from the host and port that the request itself names (`Host`). The default, and right wherever the page
-    /// and the engine share a server. Behind a proxy that rewrites `Host`, list the origins instead.
+    /// Pages from the host and port that the request names (`Host`). The default, and right where
+    /// the pages and the engine share a server. Behind a proxy that rewrites `Host`, list the
+    /// origins instead.
     #[default]
     SameOrigin,
-    /// Those, and pages from these origins.
+    /// Pages from the same origin, and from these origins.
     SameOriginAnd(Vec<Origin>),
-    /// Pages from exactly these origins.
+    /// Pages from these origins only.
     Only(Vec<Origin>),
-    /// Pages from anywhere. **Dangerous** where cookies carry identity: any page that a user visits can then read and
-    /// write in the user's name. Meant for services whose clients bring a token that only they have.
+    /// Pages from anywhere. **Dangerous** where cookies carry identity: any page that a user visits
+    /// can then read and write in the user's name. Meant for services whose clients send a token
+    /// that no other page has.
     Any,
 }
 
 impl OriginPolicy {
-    /// Lets in pages from exactly these origins.
+    /// Allows pages from these origins only.
     ///
     /// # Errors
     ///
-    /// If one of them is no origin.
+    /// If one of them is not an origin.
     pub fn only<'a>(origins: impl IntoIterator<Item = &'a str>) -> Result<Self, OriginError> {
         origins.into_iter().map(Origin::parse).collect::<Result<_, _>>().map(Self::Only)
     }
@@ -124,10 +132,11 @@ impl OriginPolicy {
     }
 }
 
-/// The allowed origins of an [`Edge`](crate::Edge), one list for all that is mounted there. Cheap to clone.
+/// The allowed origins of an [`Edge`](crate::Edge), one list for all mounted transports. Cheap to
+/// clone.
 ///
-/// A transport that is mounted without an edge takes its list from the request's extensions, where a layer of the
-/// router may have put it, and lets in pages of the same origin if there is none.
+/// A transport mounted without an edge reads the list from the request's extensions, where a layer
+/// of the router may have stored it. Without one it allows pages of the same origin.
 #[derive(Debug, Clone, Default)]
 pub struct Origins {
     shared: Arc<(OriginPolicy, LogThrottle)>,
@@ -140,22 +149,23 @@ impl From<OriginPolicy> for Origins {
 }
 
 impl Origins {
-    /// The list.
+    /// Creates the list of a policy.
     pub fn new(policy: OriginPolicy) -> Self {
         Self { shared: Arc::new((policy, LogThrottle::default())) }
     }
 
-    /// What is let in.
+    /// Returns the policy.
     pub fn policy(&self) -> &OriginPolicy {
         &self.shared.0
     }
 
-    /// Lets the request in or refuses it, by the list among its extensions, or else by this one.
+    /// Checks the origin of a request against the list in its extensions, or else this one.
     ///
     /// # Errors
     ///
-    /// [`Code::BadOrigin`] if there is an `Origin` header and the policy does not let it in, if there are several, or if
-    /// it cannot be read. The message names the origin and the setting; a warning is logged, one in 10 s at most.
+    /// [`Code::BadOrigin`] if there is an `Origin` header that the policy does not allow, if there
+    /// are several, or if it cannot be parsed. The message names the origin and the setting; a
+    /// warning is logged, at most one in 10 s.
     pub fn check<B>(&self, request: &Request<B>) -> Result<()> {
         let list = request.extensions().get().unwrap_or(self);
         list.judge(request.uri(), request.headers())
@@ -178,16 +188,16 @@ impl Origins {
 
     fn refuse(&self, origin: Option<&str>, own: Option<&Authority>) -> Error {
         ::metrics::counter!(metrics::REQUESTS_REFUSED, "reason" => "origin").increment(1);
-        let origin = shortened(origin.unwrap_or("that cannot be read"));
-        let host = own.map_or("no name", |own| shortened(own.as_str()));
+        let origin = shortened(origin.unwrap_or("(unreadable)"));
+        let host = own.map_or("(no host)", |own| shortened(own.as_str()));
         let words = match self.policy() {
             OriginPolicy::SameOrigin | OriginPolicy::SameOriginAnd(_) => format!(
-                "pages of the origin {origin} are not allowed on {host}: if a proxy is in between, let it hand on Host, \
-                 or allow the origin by Edge::origins (quickstart: --origin)"
+                "the origin {origin} is not allowed on {host}: if a proxy is in front, let it forward Host, \
+                 or allow the origin in Edge::origins (quickstart: --origin)"
             ),
-            _ => format!(
-                "pages of the origin {origin} are not allowed: if they are to be, list it in Edge::origins"
-            ),
+            _ => {
+                format!("the origin {origin} is not allowed: to allow it, list it in Edge::origins")
+            }
         };
         if let Some(left_out) = self.shared.1.due() {
             tracing::warn!(
@@ -264,7 +274,7 @@ mod tests {
         }
     }
 
-    /// A request without Origin is no page and passes, and one with two is refused.
+    /// A request without Origin is not from a page and passes; one with two is refused.
     #[test]
     fn missing_origin_passes_two_are_refused() {
         assert!(check(&OriginPolicy::default(), "a.example", &[]));

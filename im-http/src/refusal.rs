@@ -1,4 +1,4 @@
-//! Codes as HTTP statuses, and the small JSON body of a refusal.
+//! HTTP statuses of codes, and the small JSON body of a refusal.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use http_body_util::Full;
 use im_core::wire::{Disconnect, Encoding, Map, Value, encode};
 use im_core::{Advice, Code, Error};
 
-/// The HTTP status that goes with a code (RFC 9110 section 15, RFC 6585), as `wire/SPEC.md` says. The code in the body
-/// says more.
+/// Returns the HTTP status of a code (RFC 9110 section 15, RFC 6585), as in `wire/SPEC.md`. The
+/// code in the body is more precise.
 pub fn status_of(code: Code) -> StatusCode {
     match code {
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -34,7 +34,7 @@ fn by_advice(advice: Advice) -> StatusCode {
     }
 }
 
-/// A refusal on its way to an HTTP client: a status, headers, and a body `{"code":4204,"msg":"…"}`.
+/// A refusal for an HTTP client: a status, headers, and a body `{"code":4204,"msg":"…"}`.
 #[derive(Debug)]
 pub struct Refusal {
     status: StatusCode,
@@ -45,7 +45,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with the status that goes with the code.
+    /// Creates a refusal with the status of the code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             status: status_of(code),
@@ -56,19 +56,19 @@ impl Refusal {
         }
     }
 
-    /// What it says in words.
+    /// Returns the message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Chooses another status.
+    /// Sets another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// Says when to come back.
+    /// Sets the time to wait before a retry.
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
@@ -82,7 +82,7 @@ impl Refusal {
         self
     }
 
-    /// The answer to send. It is never cached.
+    /// Builds the response. It is `no-store`.
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut body = Map::default();
         body.insert("code", Value::Int(self.code.number().into()));
@@ -101,7 +101,7 @@ impl Refusal {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(delay) = self.retry_after {
-            // Whole seconds (RFC 9110 section 10.2.3): rather late than too early.
+            // Whole seconds (RFC 9110 section 10.2.3), rounded up so that no retry is early.
             let seconds = delay.as_millis().div_ceil(1000);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -129,7 +129,7 @@ impl From<Error> for Refusal {
     }
 }
 
-/// What ended a connection, told to a request that it leaves without an answer.
+/// The disconnect of a connection, as the response to a request that it leaves unanswered.
 impl From<&Disconnect> for Refusal {
     fn from(disconnect: &Disconnect) -> Self {
         let refusal = Self::new(

@@ -1,4 +1,4 @@
-//! What a request says beside its body: the session, the fields of its query, its types.
+//! Parts of a request outside its body: the session, the query, the types.
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use http::{HeaderValue, Uri};
@@ -7,23 +7,24 @@ use im_core::{Code, Error, Result, SessionId};
 
 use crate::lists::preferences;
 
-/// Names the session of a request: `Im-Session: <session> <secret>`.
+/// The header that names the session of a request: `Im-Session: <session> <secret>`.
 pub const IM_SESSION: HeaderName = HeaderName::from_static("im-session");
 
-/// Longest secret that is looked at, in bytes: the same as in a `hello` frame.
+/// Longest accepted secret, in bytes: the same as in a `hello` frame.
 const MAX_SECRET: usize = 4096;
 
-/// The session that a request names, if it names one.
+/// Returns the session that a request names; `None` if it names none.
 ///
 /// # Errors
 ///
-/// [`Code::BadField`] if there are several, or if it is not a session and its secret with one space between.
+/// [`Code::BadField`] if there are several, or if the value is not a session and its secret
+/// separated by one space.
 pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
     let bad = || {
         Error::new(
             Code::BadField,
             "read session",
-            "write Im-Session as the session and its secret, with one space between",
+            "send Im-Session as the session and its secret, separated by one space",
         )
     };
     let Some(value) = only(headers, &IM_SESSION)? else { return Ok(None) };
@@ -36,11 +37,11 @@ pub fn session(headers: &HeaderMap) -> Result<Option<ResumeToken>> {
     Ok(Some(ResumeToken { session, secret: Secret::new(secret) }))
 }
 
-/// The value of a header that stands there once at most. An empty value is none.
+/// Returns the value of a header that may occur once. An empty value counts as none.
 ///
 /// # Errors
 ///
-/// [`Code::BadField`] if it is there more than once.
+/// [`Code::BadField`] if it occurs more than once.
 pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
@@ -51,23 +52,24 @@ pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
     Ok(first.filter(|value| !value.as_bytes().trim_ascii().is_empty()))
 }
 
-/// The field `name` of the query, decoded (the URL standard, section 5.1). An empty field is none.
+/// Returns the field `name` of the query, decoded (the URL standard, section 5.1). An empty field
+/// counts as none.
 ///
 /// # Errors
 ///
-/// [`Code::BadField`] if it is there more than once.
+/// [`Code::BadField`] if it occurs more than once.
 pub fn query(uri: &Uri, name: &str) -> Result<Option<String>> {
     let fields = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     let mut values = fields.filter(|(field, _)| field == name).map(|(_, value)| value);
     let first = values.next();
     if values.next().is_some() {
-        let words = format!("{name} stands in the query more than once");
+        let words = format!("send the query field {name} once");
         return Err(Error::new(Code::BadField, "read query", words));
     }
     Ok(first.filter(|value| !value.is_empty()).map(Into::into))
 }
 
-/// The media type in which messages of an encoding travel.
+/// Returns the media type of messages in an encoding.
 pub const fn media_type(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::Json => "application/json",
@@ -75,11 +77,11 @@ pub const fn media_type(encoding: Encoding) -> &'static str {
     }
 }
 
-/// The encoding of a request's body.
+/// Returns the encoding of a request's body.
 ///
 /// # Errors
 ///
-/// [`Code::WrongEncoding`] if it is none of ours, or not said.
+/// [`Code::WrongEncoding`] if the type is not supported or missing.
 pub fn content_type(headers: &HeaderMap) -> Result<Encoding> {
     let essence = only(headers, &CONTENT_TYPE).ok().flatten().and_then(|value| essence(value));
     let known =
@@ -97,8 +99,8 @@ fn essence(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok()?.split(';').next().map(str::trim)
 }
 
-/// The encoding in which an answer is wanted: MessagePack if `Accept` names it and does not prefer JSON (RFC 9110 section
-/// 12.5.1), else JSON.
+/// Returns the encoding to answer in: MessagePack if `Accept` names it and does not prefer JSON
+/// (RFC 9110 section 12.5.1), else JSON.
 pub fn accepted(headers: &HeaderMap) -> Encoding {
     let (mut json, mut packed) = (0.0, 0.0);
     for (name, weight) in preferences(headers, &ACCEPT) {
@@ -111,8 +113,10 @@ pub fn accepted(headers: &HeaderMap) -> Encoding {
     if packed > 0.0 && packed >= json { Encoding::MsgPack } else { Encoding::Json }
 }
 
-/// Whether an answer may be compressed by gzip: `Accept-Encoding` allows it and does not prefer it as it is (RFC 9110
-/// section 12.5.3). Not where nothing is said.
+/// Returns whether a response may be compressed with gzip.
+///
+/// `Accept-Encoding` has to allow gzip and must not prefer `identity` (RFC 9110 section 12.5.3).
+/// Without that header the result is false.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let (mut gzip, mut identity, mut others) = (None, 0.0, 0.0);
     for (name, weight) in preferences(headers, &ACCEPT_ENCODING) {

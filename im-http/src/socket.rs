@@ -1,4 +1,4 @@
-//! The socket of a connection that speaks HTTP/1.1: read ahead while an answer is due, and taken out by an upgrade.
+//! The socket of an HTTP/1.1 connection: read ahead during a response, unwrapped by an upgrade.
 
 use std::io;
 use std::pin::Pin;
@@ -16,16 +16,16 @@ use crate::socket_limiter::SocketPermit;
 use crate::turns::Turns;
 use crate::write_timeout::WriteTimeout;
 
-/// A socket that hyper and [`Watch`](crate::watch::Watch) share; clones are the same one. Both run in one task, so the lock
-/// is never waited for.
+/// A socket that hyper and [`Watch`](crate::watch::Watch) share; clones share one socket. Both run
+/// in one task, so the lock is never contended.
 pub(crate) struct Socket<T>(Arc<Mutex<Inner<T>>>);
 
 struct Inner<T> {
-    /// Nothing once an upgrade has taken it.
+    /// `None` once an upgrade has unwrapped the socket.
     stream: Option<(T, SocketPermit)>,
-    /// Read while an answer was due, and still to be handed on.
+    /// A byte read during a response and not yet returned by a read.
     ahead: Option<u8>,
-    /// The peer sends nothing more.
+    /// Whether the peer has ended its half.
     ended: bool,
     turns: Arc<Turns>,
 }
@@ -42,8 +42,8 @@ impl<T: AsyncRead + Unpin> Socket<T> {
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Ready once the peer has ended its half, or with an error if it has gone. One byte is read ahead at most: what
-    /// comes after it is not looked at before the byte was handed on.
+    /// Ready once the peer has ended its half, or with an error if it is gone. At most one byte is
+    /// read ahead: nothing after it is read before a read has returned it.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut *self.0.lock();
         if inner.ended {
@@ -56,12 +56,13 @@ impl<T: AsyncRead + Unpin> Socket<T> {
         let mut buf = ReadBuf::new(&mut byte);
         match Pin::new(stream).poll_read(cx, &mut buf) {
             Poll::Pending => return Poll::Pending,
-            // The end of TLS without a word is an end as well: what was asked was whole.
+            // TLS that ends without `close_notify` counts as an end as well: the request was
+            // complete.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Ready(Ok(())) => {}
         }
-        // Whoever else waits for this socket is asked again.
+        // Wakes the other reader of this socket, whose waker this read has replaced.
         cx.waker().wake_by_ref();
         match buf.filled() {
             [] => {
@@ -76,13 +77,15 @@ impl<T: AsyncRead + Unpin> Socket<T> {
     }
 }
 
-/// The socket of a connection of our own listener that was upgraded, what was read from it already, and its place at the
-/// listener, to be kept for as long as the socket lives.
+/// Unwraps an upgraded connection of our own listener.
+///
+/// Returns its socket, the bytes that were read from it already, and its permit, to be kept for as
+/// long as the socket lives.
 ///
 /// # Errors
 ///
-/// The connection itself, if it runs over anything else: TLS, or another server's socket. Nothing if the socket was taken
-/// before, which cannot happen: a connection is upgraded once.
+/// The connection itself, if it is of another kind: TLS, or another server's socket. `None` if the
+/// socket was unwrapped before, which cannot happen: a connection is upgraded once.
 pub fn into_tcp(upgraded: Upgraded) -> Result<(TcpStream, Bytes, SocketPermit), Option<Upgraded>> {
     let parts = upgraded.downcast::<TokioIo<Socket<WriteTimeout<TcpStream>>>>().map_err(Some)?;
     let socket = parts.io.into_inner();

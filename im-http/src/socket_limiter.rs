@@ -1,4 +1,4 @@
-//! How many sockets there are and how many one address has, so that no peer can take every socket of a listener.
+//! Bounds on sockets, in total and per address, so that one peer cannot occupy a listener.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 
 use crate::metrics;
 
-/// Sockets, all of them and by network.
+/// Counts of sockets, in total and per network.
 ///
-/// Invariant: every count is at least 1 and is the number of [`SocketPermit`]s that live for it.
+/// Invariant: every count is at least 1 and equals the number of its live [`SocketPermit`]s.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SocketLimiter(Arc<Mutex<Counts>>);
 
@@ -21,7 +21,7 @@ struct Counts {
     networks: HashMap<IpAddr, usize>,
 }
 
-/// Which bound is reached.
+/// The bound that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     All,
@@ -29,8 +29,8 @@ pub(crate) enum Full {
 }
 
 impl SocketLimiter {
-    /// A permit for one more socket, unless there are `max`, or its network has `share`. Sockets without an address
-    /// count among all only.
+    /// Returns a permit for one more socket, unless there are `max`, or its network has `share`.
+    /// Sockets without an address count only towards `max`.
     pub(crate) fn enter(
         &self,
         address: Option<IpAddr>,
@@ -58,8 +58,8 @@ impl SocketLimiter {
     }
 }
 
-/// A socket's permit at its listener; returned when it is dropped. It goes along with a socket that is taken out of
-/// HTTP by an upgrade.
+/// A socket's permit at its listener, released when it is dropped. It moves with a socket that an
+/// upgrade unwraps.
 #[derive(Debug)]
 pub struct SocketPermit {
     limiter: SocketLimiter,

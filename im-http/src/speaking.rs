@@ -36,30 +36,31 @@ use crate::tls::Certificates;
 use crate::watch::{Verdict, Watch};
 use crate::write_timeout::{WriteTimeout, set_user_timeout};
 
-/// Requests of one HTTP/2 connection at the same time: a few dozen tabs of one browser, with a stream each.
+/// Concurrent requests of one HTTP/2 connection: a few dozen tabs of one browser, with a stream
+/// each.
 #[cfg(feature = "tls")]
 const MAX_STREAMS: u32 = 100;
-/// Bytes of one answer that wait for their HTTP/2 connection.
+/// Bytes of one response that are buffered for their HTTP/2 connection.
 #[cfg(feature = "tls")]
 const SEND_BUFFER: usize = 64 * 1024;
-/// How often an HTTP/2 connection is asked whether its peer is still there. Who answers may stay.
+/// Interval of HTTP/2 pings. A connection without a pong within `header_timeout` is closed.
 #[cfg(feature = "tls")]
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub(crate) struct OneConnection {
     pub(crate) config: Arc<ListenerConfig>,
     pub(crate) front: Front,
     #[cfg(feature = "tls")]
     pub(crate) certificates: Option<Certificates>,
     pub(crate) stop: CancellationToken,
-    /// Counted as long as it speaks HTTP.
+    /// Held as long as the connection speaks HTTP.
     #[allow(dead_code, reason = "only held")]
     pub(crate) connection_permit: OwnedSemaphorePermit,
 }
 
 impl OneConnection {
-    /// Answers its requests by the service.
+    /// Answers the requests of the connection with the service.
     pub(crate) async fn run<S, B>(
         self,
         stream: TcpStream,
@@ -76,7 +77,7 @@ impl OneConnection {
             .set_nodelay(true)
             .and_then(|()| set_user_timeout(&stream, self.config.write_timeout));
         if let Err(e) = prepared {
-            tracing::debug!(error = %e, "a connection ended before it began");
+            tracing::debug!(error = %e, "could not set the options of an accepted socket");
             return;
         }
         let turns = self.front.turns().clone();
@@ -114,7 +115,8 @@ impl OneConnection {
         let service = hyper::service::service_fn(move |request| {
             front.clone().answer(service.clone(), request)
         });
-        // Heads and idle times are the watch's; what was asked is answered also to a peer that has ended its half.
+        // The watch times heads and idleness. A peer that has ended its half still receives its
+        // response.
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
@@ -134,7 +136,7 @@ impl OneConnection {
                         idle = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    Verdict::Slow => return tracing::debug!("a request's head took too long"),
+                    Verdict::Slow => return tracing::debug!("a request head exceeded header_timeout"),
                     Verdict::Gone => return tracing::debug!("the peer is gone"),
                 },
                 () = self.stop.cancelled(), if !stopping => {
@@ -149,7 +151,7 @@ impl OneConnection {
     }
 }
 
-/// HTTP/2 (RFC 9113), which TLS agrees on.
+/// HTTP/2 (RFC 9113), negotiated by TLS.
 #[cfg(feature = "tls")]
 impl OneConnection {
     async fn speak_two<T, S, B>(&self, stream: T, service: TowerToHyperService<S>)
@@ -185,7 +187,7 @@ impl OneConnection {
         };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = silent => return tracing::debug!("nothing was asked in time"),
+            () = silent => return tracing::debug!("no HTTP/2 request within header_timeout"),
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

@@ -1,19 +1,22 @@
-//! When a server is asked to end.
+//! The signal to shut down a server.
 
 use std::io;
 
-/// Waits until somebody asks this process to end: by Ctrl-C (SIGINT), or on Unix by SIGTERM, which is what `kill`, systemd
-/// and container runtimes send. For [`Listener::serve_until`](crate::Listener::serve_until), before a drain.
+/// Waits for a request to stop this process.
 ///
-/// From the first poll on, these signals no longer end the process by themselves.
+/// That is Ctrl-C (SIGINT), or on Unix SIGTERM, which `kill`, systemd and container runtimes send.
+/// For [`Listener::serve_until`](crate::Listener::serve_until), before a drain.
+///
+/// From the first poll on, these signals no longer end the process by default.
 ///
 /// # Errors
 ///
-/// The system does not let signals be waited for. Then nobody could ask: end at once, or wait for something else.
+/// The system refuses to install a signal handler. Then no signal can be received: end at once, or
+/// wait for another event.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime, or if its I/O driver is off.
+/// Outside a tokio runtime, or if its I/O driver is disabled.
 pub async fn shutdown_signal() -> io::Result<()> {
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted,
@@ -28,7 +31,7 @@ async fn terminated() -> io::Result<()> {
     Ok(())
 }
 
-/// Only Ctrl-C can ask here.
+/// Only Ctrl-C exists here.
 #[cfg(not(unix))]
 async fn terminated() -> io::Result<()> {
     std::future::pending().await

@@ -1,4 +1,4 @@
-//! The body of a request, for which nobody waits for ever.
+//! The body of a request, bounded in time.
 
 use std::fmt;
 use std::future::Future;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 use crate::body::BoxError;
 use crate::metrics;
 
-/// The slowest body that is read to its end, in bytes a second.
+/// Rate of the slowest body that is read to its end, in bytes a second.
 const SLOWEST: f64 = 500.0;
 
 /// The error of a body that took too long to arrive.
@@ -31,7 +31,7 @@ impl fmt::Display for BodyTooSlow {
 impl std::error::Error for BodyTooSlow {}
 
 impl BodyTooSlow {
-    /// Whether this is why a body failed, whatever a router has wrapped the error in.
+    /// Returns whether this caused a body's error, also if a router has wrapped the error.
     pub(crate) fn caused(error: &BoxError) -> bool {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
         while let Some(error) = next {
@@ -44,7 +44,7 @@ impl BodyTooSlow {
     }
 }
 
-/// The time of one body, among the request's extensions, and what has become of the body.
+/// The time-out and the state of one body, stored in the request's extensions.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyTime(Arc<Shared>);
 
@@ -62,17 +62,17 @@ impl BodyTime {
         Self(Arc::new(Shared { within: AtomicU64::new(millis(within)), whole, late }))
     }
 
-    /// A service that has a time of its own for its bodies says so before it reads.
+    /// Sets the time-out, before a service with a time-out of its own reads the body.
     pub(crate) fn set(&self, within: Duration) {
         self.0.within.store(millis(within), Relaxed);
     }
 
-    /// All of the body was read.
+    /// Returns whether the body was read completely.
     pub(crate) fn is_whole(&self) -> bool {
         self.0.whole.load(Relaxed)
     }
 
-    /// The body took too long.
+    /// Returns whether the body took too long.
     pub(crate) fn is_late(&self) -> bool {
         self.0.late.load(Relaxed)
     }
@@ -86,18 +86,19 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The body of a request to our own listener, which fails with [`BodyTooSlow`] once it has taken too long to arrive:
-/// [`ListenerConfig::body_timeout`](crate::ListenerConfig::body_timeout).
+/// The body of a request to our own listener, bounded in time.
 ///
-/// Only the time counts in which something waits for the body: a service that is busy meanwhile takes nothing from the peer.
+/// It fails with [`BodyTooSlow`] once it exceeds
+/// [`ListenerConfig::body_timeout`](crate::ListenerConfig::body_timeout). Only time in which the
+/// service waits for the body counts: while a service is busy, it reads nothing from the peer.
 #[derive(Debug)]
 pub struct TimedBody<B = Incoming> {
     inner: B,
     time: BodyTime,
     arrived: usize,
-    /// How long was waited for what has arrived.
+    /// Total time waited for the bytes that have arrived.
     waited: Duration,
-    /// Since when is waited for what comes next.
+    /// Start of the current wait.
     since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -128,12 +129,12 @@ impl<B: Body<Data = Bytes>> TimedBody<B> {
         }
     }
 
-    /// Ready once so few bytes have arrived that the body counts as too slow.
+    /// Ready once the body counts as too slow for the bytes that have arrived.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let earned = Duration::from_secs_f64(self.arrived as f64 / SLOWEST);
         let left = self.time.within().saturating_add(earned).saturating_sub(self.waited);
-        // A time beyond all clocks is none.
+        // A deadline beyond the range of `Instant` is none.
         let Some(latest) = since.checked_add(left) else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(latest)));
         if timer.deadline() != latest {

@@ -1,4 +1,4 @@
-//! Whose turn it is on a connection of HTTP/1.1: the peer's, to ask, or ours, to answer.
+//! The turn on a connection of HTTP/1.1: the peer's request, or our response.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use tokio_util::sync::CancellationToken;
 
-/// Whose turn it is. All of it happens in the connection's one task.
+/// The turn of one connection. Only the connection's one task changes it.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     answering: AtomicUsize,
@@ -19,16 +19,16 @@ pub(crate) struct Turns {
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The peer writes the head of a request, or has still to say its first word.
+    /// The peer sends the head of a request, or has not sent its first byte.
     Head,
     /// A request is being answered.
     Answer,
-    /// Nothing, between two requests.
+    /// The connection is idle between two requests.
     Idle,
 }
 
 impl Turns {
-    /// A request came in; it is being answered for as long as this lives.
+    /// Records a request; it counts as being answered while the returned value lives.
     pub(crate) fn begin(self: &Arc<Self>) -> Turn {
         self.answering.fetch_add(1, Relaxed);
         self.begun.fetch_add(1, Relaxed);
@@ -36,22 +36,22 @@ impl Turns {
         Turn(self.clone())
     }
 
-    /// Something was read.
+    /// Records that bytes were read.
     pub(crate) fn heard(&self) {
         self.heard.store(true, Relaxed);
     }
 
-    /// The socket took some bytes: of an answer that hyper has buffered, perhaps, and counts as written.
+    /// Records that the socket accepted bytes, perhaps of a response that hyper had buffered.
     pub(crate) fn wrote(&self) {
         self.written.fetch_add(1, Relaxed);
     }
 
-    /// How often the socket took something, around zero again after many times.
+    /// Returns how often the socket accepted bytes; wraps around.
     pub(crate) fn written(&self) -> usize {
         self.written.load(Relaxed)
     }
 
-    /// What the connection is doing, and after how many requests.
+    /// Returns the phase, and the number of requests so far.
     pub(crate) fn phase(&self) -> (Phase, usize) {
         let begun = self.begun.load(Relaxed);
         let phase = if self.answering.load(Relaxed) > 0 {
@@ -64,7 +64,7 @@ impl Turns {
         (phase, begun)
     }
 
-    /// The peer sends nothing more.
+    /// Records that the peer has ended its half.
     pub(crate) fn end(&self) {
         self.ended.cancel();
     }
@@ -80,16 +80,17 @@ pub(crate) struct Turn(Arc<Turns>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // What was heard meanwhile was the rest of this request.
+        // Bytes read during the response belonged to this request.
         self.0.heard.store(false, Relaxed);
         self.0.answering.fetch_sub(1, Relaxed);
     }
 }
 
-/// Whether the peer of a request has ended its half of the connection; among the request's extensions on our own listener.
+/// Whether the peer of a request has ended its half of the connection. Our own listener stores it
+/// in the request's extensions.
 ///
-/// It sends nothing more then, and may still read: what was asked is answered. Where an answer waits for something to
-/// happen, this says that perhaps nobody waits for it any more.
+/// Such a peer sends nothing more and may still read, so its request is answered. If a response
+/// waits for an event, the peer may have stopped waiting for it.
 #[derive(Debug, Clone)]
 pub struct HalfClosed(CancellationToken);
 

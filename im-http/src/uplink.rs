@@ -1,4 +1,4 @@
-//! Commands by POST: one message in, the list of its answers out.
+//! Commands by POST: one message in, the list of its acks out.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -28,21 +28,22 @@ use crate::refusal::Refusal;
 use crate::request::{content_type, media_type, session};
 use crate::timed::{BodyTime, BodyTooSlow, TimedBody};
 
-/// Bytes of a body that is refused which are read nevertheless, so that the client, which reads only when it has written,
-/// hears why (RFC 9112 section 9.6).
+/// Bytes of a refused body that are read nevertheless, because a client that writes its whole
+/// request before it reads would not receive the refusal (RFC 9112 section 9.6).
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The knobs of the uplink. How large a message may be is the engine's to say.
+/// Configuration of the uplink. The engine bounds the size of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UplinkConfig {
-    /// How long the body of a request may take to arrive, beyond the time that it takes at 500 bytes a second. 30 s by
-    /// default: the slowest networks in use carry more. The largest message by default (64 KiB) has 161 s. Worst case in
-    /// memory: one message for each request at a time.
+    /// How long the body of a request may take to arrive, in addition to its size at 500 bytes a
+    /// second. 30 s by default: the slowest networks in use carry more. The largest message by
+    /// default (64 KiB) has 161 s. Worst case in memory: one message per concurrent request.
     ///
-    /// For `POST …/send` it takes the place of [`ListenerConfig::body_timeout`](crate::ListenerConfig::body_timeout), which
-    /// bounds the bodies of all other requests to our own listener.
+    /// For `POST …/send` it replaces
+    /// [`ListenerConfig::body_timeout`](crate::ListenerConfig::body_timeout), which bounds the
+    /// bodies of all other requests to our own listener.
     pub body_timeout: Duration,
 }
 
@@ -63,7 +64,8 @@ impl UplinkConfig {
 
 /// `POST …/send` as a tower service. Cheap to clone.
 ///
-/// Which pages may send is the [`Edge`](crate::Edge)'s to say; alone, it lets in pages of the same origin.
+/// The [`Edge`](crate::Edge) decides which pages may send; without one, pages of the same origin
+/// may.
 #[derive(Clone)]
 pub struct Uplink {
     shared: Arc<(Engine, UplinkConfig)>,
@@ -71,7 +73,7 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// The uplink of this engine.
+    /// Creates the uplink of an engine.
     pub fn new(engine: Engine, config: UplinkConfig) -> Self {
         Self { shared: Arc::new((engine, config)), origins: Origins::default() }
     }
@@ -129,7 +131,7 @@ where
 
 fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     let encoding = content_type(headers)?;
-    // An element that is no text is a coding nevertheless.
+    // An element that is not text is a coding nevertheless.
     let plain = elements(headers, &CONTENT_ENCODING)
         .all(|coding| coding.is_ok_and(|coding| coding.eq_ignore_ascii_case("identity")));
     match plain {
@@ -140,7 +142,7 @@ fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Refusal> {
     }
 }
 
-/// What is wrong with a body.
+/// The fault of a body.
 enum Fault {
     TooLarge,
     TooSlow,
@@ -159,10 +161,11 @@ where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    // Who asks before sending, or says that there is more than will ever be read, is answered at once.
+    // A client that expects 100-continue, or announces more than is ever read, is refused at once.
     let asks = lists(request.headers(), &EXPECT, "100-continue");
     let announced = request.body().size_hint().lower();
-    // On our own listener the body has a clock already, which takes this time for its own: there is one clock for each body.
+    // On our own listener the body has a time-out already. It is set to `within`, so that each body
+    // has one timer.
     let own = match request.extensions().get::<BodyTime>() {
         Some(time) => {
             time.set(within);
@@ -213,7 +216,7 @@ where
             return Err(Fault::TooLarge);
         }
         match first.is_empty() && rest.is_empty() {
-            // Nearly always it comes in one piece.
+            // Most bodies arrive in one piece.
             true => first = data,
             false => {
                 if rest.is_empty() {
@@ -226,7 +229,7 @@ where
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// Reads on for a little while, and forgets it.
+/// Reads and discards the rest of a body, bounded in bytes and time.
 async fn linger<B: HttpBody<Data = Bytes>>(mut body: Pin<&mut B>) {
     let reading = async {
         let mut read = 0;
@@ -237,7 +240,7 @@ async fn linger<B: HttpBody<Data = Bytes>>(mut body: Pin<&mut B>) {
             }
         }
     };
-    // Whoever takes longer learns nothing.
+    // A slower client does not receive the refusal.
     let _ = tokio::time::timeout(LINGER, reading).await;
 }
 
@@ -248,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that arrives a piece at a time.
+    /// A body that arrives in pieces.
     struct Drip {
         left: usize,
         piece: usize,
@@ -281,7 +284,8 @@ mod tests {
         }
     }
 
-    /// The largest message over an uplink of 1,500 bytes a second arrives, although it takes longer than the time-out.
+    /// The largest message over an uplink of 1,500 bytes a second arrives, although it exceeds the
+    /// time-out.
     #[tokio::test(start_paused = true)]
     async fn slow_body_is_read_whole() {
         let body = Drip::new(64 * 1024, 750, Duration::from_millis(500));
@@ -292,7 +296,7 @@ mod tests {
         assert!(begin.elapsed() > within);
     }
 
-    /// A body of a byte now and then is refused about when one is that never arrives.
+    /// A body of single bytes is refused about when a body that never arrives is.
     #[tokio::test(start_paused = true)]
     async fn body_of_single_bytes_is_refused() {
         for every in [Duration::from_secs(1), Duration::from_secs(3600)] {

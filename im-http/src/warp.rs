@@ -1,7 +1,8 @@
 //! A tower service as a warp filter.
 //!
-//! `warp::ws()` offers none of the settings that a server of many connections needs, so it is not used: hyper leaves the
-//! pending upgrade among the request's extensions, and from there it reaches the service like in any other router.
+//! `warp::ws()` lacks the settings that a server of many connections needs, so it is not used.
+//! hyper stores the pending upgrade in the request's extensions, from which the service takes it as
+//! in any other router.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::origin::Origins;
 use crate::timed::BodyTime;
 use crate::turns::HalfClosed;
 
-/// Serves every request that reaches the filter by the tower service. Put path filters before it:
+/// Serves every request that reaches the filter with the tower service. Put path filters before it:
 ///
 /// ```no_run
 /// # use std::convert::Infallible;
@@ -44,8 +45,8 @@ use crate::turns::HalfClosed;
 /// # }
 /// ```
 ///
-/// Among the request's extensions an [`Identity`], a list of [`Origins`], and what our own listener puts there are handed
-/// on; others are not, for warp does not tell them.
+/// Of the request's extensions, an [`Identity`], the [`Origins`], and those of our own listener are
+/// copied. Others are lost, because warp does not list them.
 pub fn mount<S, B>(service: S) -> BoxedFilter<(Reply,)>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>
@@ -61,7 +62,7 @@ where
         .then(move |request| {
             let mut service = service.clone();
             async move {
-                // Infallible on both ways.
+                // Neither call can fail.
                 match std::future::poll_fn(|cx| service.poll_ready(cx)).await {
                     Ok(()) => match service.call(request).await {
                         Ok(response) => reply(response),
@@ -74,7 +75,7 @@ where
         .boxed()
 }
 
-/// Puts the request together again from what warp tells of it.
+/// Rebuilds the request from what warp exposes of it.
 fn request() -> impl Filter<Extract = (Request<RequestBody>,), Error = ::warp::Rejection> + Clone {
     let query = ::warp::query::raw().map(Some).or(::warp::any().map(|| None)).unify();
     let body = ::warp::body::stream().map(RequestBody::new);
@@ -88,7 +89,7 @@ fn request() -> impl Filter<Extract = (Request<RequestBody>,), Error = ::warp::R
         .map(assemble)
 }
 
-/// The extensions that warp can be asked for.
+/// Copies the known extensions.
 fn extensions() -> impl Filter<Extract = (Extensions,), Error = Infallible> + Clone {
     ::warp::ext::optional::<OnUpgrade>()
         .and(::warp::ext::optional::<Identity>())
@@ -130,10 +131,10 @@ fn assemble(
         Some(query) => format!("{}?{query}", path.as_str()),
         None => path.as_str().to_owned(),
     };
-    // It was a URI when it came in, so it is one now.
+    // It was parsed as a URI before, so it parses again.
     *request.uri_mut() = target.parse().unwrap_or_else(|_| Uri::from_static("/"));
     *request.extensions_mut() = extensions;
-    // On a server of warp's own.
+    // For a server of warp's own.
     put(request.extensions_mut(), peer.map(PeerAddr));
     request
 }
@@ -145,7 +146,7 @@ where
 {
     let (parts, body) = response.into_parts();
     let mut reply = match body.is_end_stream() {
-        // A 101 has no body at all, not even one of no length.
+        // A 101 must have no body at all, not even an empty one.
         true => Response::new(Bytes::new()).into_response(),
         false => ::warp::reply::stream(BodyDataStream::new(body)).into_response(),
     };
@@ -155,7 +156,7 @@ where
     reply
 }
 
-/// The body of a request that came through warp.
+/// The body of a request that arrived through warp.
 pub struct RequestBody {
     data: Pin<Box<dyn Stream<Item = Result<Bytes, ::warp::Error>> + Send + Sync>>,
 }

@@ -1,4 +1,4 @@
-//! What ends a connection of HTTP/1.1 beside its requests: heads that take too long, idleness, and peers that are gone.
+//! Time-outs of an HTTP/1.1 connection: slow heads, idleness, and peers that are gone.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -13,26 +13,26 @@ use crate::listener_config::ListenerConfig;
 use crate::socket::Socket;
 use crate::turns::{Phase, Turns};
 
-/// Why a connection is to end.
+/// The reason to end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The peer has gone in the middle of an answer.
+    /// The peer has gone during a response.
     Gone,
-    /// The head of a request did not come in time.
+    /// The head of a request did not arrive in time.
     Slow,
-    /// There was no further request in time.
+    /// No further request arrived in time.
     Idle,
 }
 
-/// Looks after one connection. It is to be polled after hyper, in the same task.
+/// Watches one connection. Must be polled after hyper, in the same task.
 pub(crate) struct Watch<T> {
     socket: Socket<T>,
     turns: Arc<Turns>,
     header_timeout: Duration,
     idle_timeout: Duration,
-    /// What the connection was doing when the timer was set, and after how many requests.
+    /// The phase when the timer was set, and the number of requests until then.
     phase: (Phase, usize),
-    /// How often the socket had taken something then.
+    /// The count of writes at that time.
     written: usize,
     timer: Pin<Box<Sleep>>,
 }
@@ -51,8 +51,8 @@ impl<T: AsyncRead + Unpin> Watch<T> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         let (phase, written) = (self.turns.phase(), self.turns.written());
-        // An answer in one piece is hyper's as soon as it is begun, and a slow reader takes it for minutes after that: the
-        // connection is idle from the last byte on that goes out.
+        // hyper buffers a response of one piece at once, and a slow peer may read it for minutes.
+        // The connection is idle only from the last byte written on.
         let goes_out = phase.0 == Phase::Idle && written != self.written;
         self.written = written;
         if phase != self.phase || goes_out {

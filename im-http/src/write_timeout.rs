@@ -1,4 +1,4 @@
-//! A socket that is given up when its peer takes nothing for too long.
+//! A socket that fails when its peer reads nothing for too long.
 
 use std::future::Future;
 use std::io;
@@ -13,13 +13,15 @@ use tokio::time::Sleep;
 
 use crate::turns::Turns;
 
-/// Has the system end a connection whose peer has confirmed nothing of what was sent to it for so long (`TCP_USER_TIMEOUT`,
-/// RFC 5482). What a [`WriteTimeout`] sees is how its socket takes things, and a socket takes a good deal for a peer that has
-/// vanished without a word. Elsewhere than on Linux and Android the system's own time stands.
+/// Sets how long a peer may acknowledge no sent bytes (`TCP_USER_TIMEOUT`, RFC 5482).
+///
+/// [`WriteTimeout`] sees only what the socket accepts, and a socket accepts many bytes for a peer
+/// that has vanished silently. On systems other than Linux and Android the system's own time-out
+/// applies.
 pub(crate) fn set_user_timeout(stream: &TcpStream, within: Duration) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        // None at all would be the system's own time, a quarter of an hour.
+        // Zero would mean the system's own time-out, a quarter of an hour.
         let within = within.max(Duration::from_millis(1));
         socket2::SockRef::from(stream).set_tcp_user_timeout(Some(within))?;
     }
@@ -27,9 +29,10 @@ pub(crate) fn set_user_timeout(stream: &TcpStream, within: Duration) -> io::Resu
     Ok(())
 }
 
-/// A socket whose writes fail once nothing could be written for a while. There is no timer while it takes what it is given.
+/// A socket whose writes fail once none succeeded for `within`. No timer runs while writes succeed.
 ///
-/// It lies below TLS, and so it sees the bytes that go out, and says so to the connection's [`Turns`].
+/// It lies below TLS, so it sees the bytes that are sent, and reports them to the connection's
+/// [`Turns`].
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<T> {
     inner: T,
@@ -43,7 +46,7 @@ impl<T> WriteTimeout<T> {
         Self { inner, turns, within, stuck: None }
     }
 
-    /// The socket itself.
+    /// Unwraps the socket.
     pub(crate) fn into_inner(self) -> T {
         self.inner
     }
@@ -109,7 +112,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        // A flush with nothing to do is no sign that the peer takes anything.
+        // A flush without pending bytes does not prove that the peer reads.
         if flushed.is_ready() { flushed } else { self.watch(cx, flushed) }
     }
 

@@ -1,4 +1,4 @@
-//! Answers to a message of commands that are more than may wait at one time, over a plain socket.
+//! Acks that exceed the bounds of memory, over a plain socket.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PAGES: i64 = 64;
-/// What one call may hold: its bound, one page, and a part that is on its way.
+/// What one call may occupy: its bound, one page, and the part that is being written.
 const MOST: usize = 1024 * 1024;
 
 async fn engine() -> Engine {
@@ -85,13 +85,14 @@ async fn answers_are_whole_and_bounded(encoding: Encoding, kind: &str) {
     assert_eq!(ids, (0..PAGES).collect::<Vec<_>>());
     let has_events = |reply: &Value| reply.get("events").is_some_and(|e| e.as_array().is_some());
     assert!(replies.iter().all(has_events));
-    // The server lets go of the last bytes when they are written, which is before they arrive here or a moment later.
+    // The server drops the last bytes once they are written: before they arrive here or shortly
+    // after.
     let freed = async {
         while engine.usage().ack_bytes > 0 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), freed).await.expect("they stay for good");
+    tokio::time::timeout(Duration::from_secs(60), freed).await.expect("the acks are never freed");
 }
 
 #[tokio::test]
@@ -104,8 +105,8 @@ async fn large_answers_are_streamed_in_msgpack() {
     answers_are_whole_and_bounded(Encoding::MsgPack, "application/msgpack").await;
 }
 
-/// Eight pages of 40 KiB to a peer that takes 2 KiB a second, which is longer than all time-outs, while the acks of all
-/// connections are nearly too many.
+/// Eight pages of 40 KiB for a peer that reads 2 KiB a second. This exceeds all time-outs, while
+/// the acks of all connections are close to their bound.
 #[tokio::test(start_paused = true)]
 async fn slow_peer_outlives_full_ack_budget() {
     const KIB: usize = 1024;
@@ -154,7 +155,9 @@ async fn peer_that_leaves_frees_its_answers() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it does not happen");
+        tokio::time::timeout(Duration::from_secs(60), waiting)
+            .await
+            .expect("the condition does not occur");
     };
     until(&|| engine.usage().ack_bytes > 0).await;
     drop(client);

@@ -1,4 +1,4 @@
-//! The edge and the uplink behind it, spoken to over plain sockets.
+//! The edge with its uplink, over plain sockets.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -65,7 +65,7 @@ async fn post(at: SocketAddr, headers: &[(&str, &str)], body: &Value) -> Answer 
     ask(at, "POST /im/send", headers, body.to_string().as_bytes()).await
 }
 
-/// Opens a session. Gives what names it.
+/// Opens a session and returns its `Im-Session` value.
 async fn hello(at: SocketAddr, user: &str) -> String {
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user});
     let answer = post(at, &[JSON], &hello).await;
@@ -153,7 +153,7 @@ async fn bad_requests_get_their_codes() {
         assert_eq!(recorded(&answer), (expected.0, Some(expected.1)), "{headers:?}: {answer:?}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
-    // Empty headers are none, and foreign text in shared ones is passed over.
+    // Empty headers count as none, and foreign text in shared ones is ignored.
     for (headers, expected) in [
         (vec![JSON, ("im-session", "")], (400, Some(4509))),
         (vec![JSON, ("im-session", &ann), ("content-encoding", "")], (200, None)),
@@ -178,7 +178,7 @@ async fn bad_requests_get_their_codes() {
     assert_eq!(post(at, &[JSON, ("im-session", &bob)], &ping).await.status, 200);
 }
 
-/// Status 200 and an answer for each command: the client sees which field it was.
+/// Status 200 and an ack for each command: the client sees the bad field.
 #[tokio::test]
 async fn bad_hello_by_post_is_answered() {
     let at = served(&engine().await, UplinkConfig::default()).await;
@@ -192,7 +192,7 @@ async fn bad_hello_by_post_is_answered() {
     );
     assert!(hello["msg"].as_str().unwrap().contains('v'), "{hello}");
     assert_eq!((&behind["id"], &behind["code"]), (&json!(2), &json!(4509)));
-    // Other refusals of `hello` refuse the request.
+    // Other refusals of `hello` refuse the whole request.
     let other = post(at, &[JSON], &json!({"t": "hello", "id": 1, "v": 99, "user": "ann"})).await;
     assert_eq!(recorded(&other), (400, Some(4505)));
 }
@@ -213,7 +213,7 @@ async fn unknown_frames_by_post_are_charged() {
         assert!(answers[19]["retry_ms"].as_u64().unwrap() >= 1_000, "{answers}");
     }
     let (unknown, too_fast) = codes.split_at(9);
-    assert!(unknown.iter().all(|code| *code == 4502), "`hello` took the first token: {codes:?}");
+    assert!(unknown.iter().all(|code| *code == 4502), "`hello` used the first token: {codes:?}");
     assert!(too_fast.iter().all(|code| *code == 4200), "{codes:?}");
     hello(at, "ann").await;
 }
@@ -243,12 +243,12 @@ async fn body_size_and_time_are_bounded() {
     ] {
         let mut client = Client::connect(at).await.unwrap();
         client.send(head(more).as_bytes()).await.unwrap();
-        // The server may have had enough before it is all written.
+        // The server may close before the whole body is written.
         let _ = client.send(body.as_bytes()).await;
         let answer = within(client.finish()).await.unwrap();
         assert_eq!(recorded(&answer), expected, "{more}");
     }
-    // What comes after the announced length is another request, and none at all.
+    // Bytes after the announced length are another request, here an invalid one.
     let mut client = Client::connect(at).await.unwrap();
     let ping = r#"{"t":"ping","id":1}"#;
     let two = format!("{}{ping}{ping}\r\n\r\n", head("content-length: 19"));
@@ -256,10 +256,11 @@ async fn body_size_and_time_are_bounded() {
     assert_eq!(within(client.finish()).await.unwrap().status, 200);
     assert_eq!(within(client.finish()).await.unwrap().status, 400);
     let answer = post(at, &[JSON, ("im-session", &session)], &json!({"t": "ping", "id": 1})).await;
-    assert_eq!(answer.status, 200, "nobody else notices");
+    assert_eq!(answer.status, 200, "other clients are unaffected");
 }
 
-/// One clock for each body: behind our listener the uplink's time counts, directly and through other routers.
+/// Each body has one timer: behind our listener the uplink's time-out applies, directly and through
+/// other routers.
 #[tokio::test]
 async fn body_timeout_replaces_listener_timeout() {
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
@@ -271,7 +272,7 @@ async fn body_timeout_replaces_listener_timeout() {
     let at = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(axum::Router::new().nest_service("/im", edge)));
     assert_eq!(post(at, &[JSON], &hello).await.status, 200);
-    // The listener's error is known again, whatever a router wraps it in.
+    // The listener's error is recognised, however a router wraps it.
     let late = UplinkConfig::default().body_timeout(Duration::ZERO);
     let edge = Edge::new(engine().await, late);
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
@@ -304,7 +305,7 @@ async fn unlisted_origins_are_refused() {
         assert_eq!(ask(at, "OPTIONS /im/send", &[("origin", origin)], b"").await.status, 403);
     }
     let answer = post(at, &from("https://app.example"), &create("tea")).await;
-    assert_eq!(answer.json()[0]["seq"], 1, "nothing was done before: {answer:?}");
+    assert_eq!(answer.json()[0]["seq"], 1, "no earlier command was executed: {answer:?}");
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
     assert_eq!(answer.header("access-control-expose-headers"), Some("etag, retry-after"));
@@ -320,7 +321,7 @@ async fn unlisted_origins_are_refused() {
         preflight.header("access-control-allow-headers"),
         Some("authorization, content-type, im-session, if-none-match, last-event-id")
     );
-    // Its own refusals as well, so that the page learns why.
+    // Its own refusals too, so that the page can read the reason.
     let headers = [JSON, ("origin", "https://app.example")];
     let refused = post(at, &headers, &json!({"t": "ping", "id": 1})).await;
     assert_eq!(refused.header("access-control-allow-origin"), Some("https://app.example"));

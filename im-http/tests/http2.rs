@@ -84,12 +84,12 @@ async fn many_requests_share_one_connection() {
     for asked in asks {
         assert!(asked.await.starts_with(b"{\"v\":1"));
     }
-    // Who does not speak it speaks HTTP/1.1.
+    // A client without HTTP/2 uses HTTP/1.1.
     let old = connect(address, roots, &["http/1.1"]).await;
     assert_eq!(old.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
 
-/// The host name is in `:authority` then.
+/// In HTTP/2 the host name is in `:authority`.
 #[tokio::test]
 async fn foreign_authority_on_loopback_is_refused() {
     let (address, roots) = serve(ListenerConfig::default()).await;
@@ -113,7 +113,7 @@ async fn idle_http2_connection_is_closed() {
     let mut silent = connect(address, roots, &["h2"]).await;
     let ended = async {
         let mut read = Vec::new();
-        // With or without TLS's own goodbye.
+        // With or without `close_notify` of TLS.
         let _ = silent.read_to_end(&mut read).await;
     };
     tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();

@@ -1,4 +1,4 @@
-//! Our own listener and the warp adapter, spoken to over plain sockets.
+//! Our own listener and the warp adapter, over plain sockets.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,7 @@ where
     Ok(Response::new(Full::new([head.as_bytes(), &body].concat().into())))
 }
 
-/// Sends a request on a connection of its own and gives the port used and all that comes back.
+/// Sends a request on a new connection; returns the local port and all bytes received.
 async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -83,7 +83,7 @@ async fn silent_and_dawdling_sockets_are_closed() {
     let address = listener.local_addr().unwrap();
     tokio::spawn(listener.serve(tower::service_fn(echo::<TimedBody>)));
     for head in ["", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
-        // Read to the end: the third is answered, and closed when no second request comes.
+        // Read to the end: the third is answered, and closed without a second request.
         let (_, answer) = ask(address, head).await;
         assert_eq!(answer.starts_with("HTTP/1.1 200"), head.ends_with("\r\n\r\n"), "{answer}");
     }
@@ -97,7 +97,7 @@ async fn heads_over_the_bound_are_refused() {
     let head =
         format!("GET / HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\n\r\n", "x".repeat(20 * 1024));
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // The server may close before it has read it all, so neither half need succeed.
+    // The server may close before it has read everything, so neither call needs to succeed.
     let mut answer = Vec::new();
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = within(stream.read_to_end(&mut answer)).await;
@@ -166,7 +166,7 @@ async fn stopping_listener_finishes_running_requests() {
     within(serving).await.unwrap().unwrap();
 }
 
-/// A request that does not finish within `stop_within` is cut off.
+/// A request that does not finish within `stop_within` is cancelled.
 #[tokio::test]
 async fn overdue_requests_are_cut_off() {
     let config = ListenerConfig::default().stop_within(Duration::ZERO);
@@ -196,7 +196,7 @@ fn unusable_certificates_are_refused() {
     };
     assert!(reason("", &one.signing_key.serialize_pem()).contains("no certificate"));
     assert!(reason(&chain, "").contains("private key"));
-    assert!(reason(&chain, &other.signing_key.serialize_pem()).contains("do not fit"));
+    assert!(reason(&chain, &other.signing_key.serialize_pem()).contains("does not match"));
     assert!(
         Certificates::from_pem(chain.as_bytes(), one.signing_key.serialize_pem().as_bytes())
             .is_ok()

@@ -1,4 +1,4 @@
-//! Bytes on a socket, as other programs send them, to our own listener with an edge behind it.
+//! Our own listener with an edge, over raw bytes as other programs send them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,7 +39,7 @@ async fn edge(config: ListenerConfig) -> SocketAddr {
     address
 }
 
-/// A request with these header lines, each with its line end, and this body.
+/// Builds a request with these header lines, each with its line end, and this body.
 fn post(headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -51,7 +51,7 @@ fn hello() -> String {
     post("host: localhost\r\n", HELLO)
 }
 
-/// The head and as much of the body as is announced.
+/// Reads the head and as much of the body as is announced.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     while !read.ends_with(b"\r\n\r\n") {
@@ -68,14 +68,14 @@ fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
 }
 
-/// What comes back for these bytes, up to the end of the answer.
+/// Sends these bytes and reads up to the end of the response.
 async fn ask(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     answer(&mut stream).await
 }
 
-/// What comes back for these bytes and the end of the client's half, up to the end of the connection.
+/// Sends these bytes, ends the client's half, and reads to the end of the connection.
 async fn ask_and_end(address: SocketAddr, bytes: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -114,12 +114,12 @@ async fn ambiguous_requests_are_refused_as_such() {
         let answer = ask(at, &format!("{head}\r\n{coding}\r\n\r\n{chunks}")).await;
         assert_eq!(status(&answer), expected, "{coding}: {answer}");
     }
-    // HTTP/1.0 knows no Host.
+    // HTTP/1.0 has no Host.
     let old = "GET /im HTTP/1.0\r\n\r\n";
     assert_eq!(status(&ask(at, old).await), 200);
 }
 
-/// The answer says so, and what comes after it is not looked at.
+/// The response announces the end, and bytes after the request are not parsed.
 #[tokio::test]
 async fn ambiguous_requests_end_the_connection() {
     let at = edge(ListenerConfig::default()).await;
@@ -186,11 +186,11 @@ async fn complete_requests_are_answered_after_fin() {
     assert!(offer.starts_with("HTTP/1.1 200") && offer.contains("encodings"), "{offer}");
     let cut = hello();
     let cut = ask_and_end(at, &cut[..cut.len() - 3]).await;
-    assert_eq!(status(&cut), 400, "what is not complete is not carried out: {cut}");
+    assert_eq!(status(&cut), 400, "an incomplete request is not executed: {cut}");
     assert_eq!(ask_and_end(at, "POST /im/send HTT").await, "");
 }
 
-/// Answers once it is told to, with the address that the request came from.
+/// Answers once `go_on` is notified, with the address that the request came from.
 async fn slow_service(config: ListenerConfig) -> (SocketAddr, Arc<Notify>, Arc<Notify>) {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let notify = (begun.clone(), go_on.clone());
@@ -247,12 +247,12 @@ async fn proxies_say_where_requests_come_from() {
     let line = "x-forwarded-for: 8.8.8.8, 192.0.2.1\r\n";
     let (at, _, go_on) = slow_service(ListenerConfig::default()).await;
     go_on.notify_one();
-    assert!(ask(at, line).await.ends_with("from 127.0.0.1"), "nobody is a proxy by default");
+    assert!(ask(at, line).await.ends_with("from 127.0.0.1"), "no proxy is trusted by default");
     let known = ListenerConfig::default().proxies(["127.0.0.1".parse().unwrap()]);
     let (at, _, go_on) = slow_service(known).await;
     go_on.notify_one();
     assert!(ask(at, line).await.ends_with("from 192.0.2.1"));
-    // What the client wrote hides nothing of what the proxy appended.
+    // A quote or foreign text of the client must not hide an address that the proxy appended.
     for line in
         ["x-forwarded-for: \"8.8.8.8, 192.0.2.1\r\n", "x-forwarded-for: \u{fc}, 192.0.2.1\r\n"]
     {
@@ -264,20 +264,20 @@ async fn proxies_say_where_requests_come_from() {
     assert!(ask(at, unclear).await.ends_with("from 127.0.0.1"));
 }
 
-/// A connection from one of the many addresses of this machine.
+/// Connects from one of this machine's loopback addresses.
 async fn connect_from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
     socket.connect(to).await.unwrap()
 }
 
-/// Whether the listener serves this connection.
+/// Returns whether the listener serves this connection.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let ask = "GET /im HTTP/1.1\r\nhost: localhost\r\n\r\n";
     if stream.write_all(ask.as_bytes()).await.is_err() {
         return false;
     }
-    // Closed with a request unread, it is reset.
+    // If it is closed with a request unread, the system resets it.
     matches!(within(stream.read(&mut [0; 2048])).await, Ok(read) if read > 0)
 }
 
@@ -298,7 +298,7 @@ async fn addresses_have_their_share_of_sockets() {
         held.push(stream);
     }
     held.clear();
-    // The listener hears of it at some time.
+    // The listener notices the end of the connections some time later.
     within(async {
         while !is_served(&mut connect_from("127.0.0.1", at).await).await {
             tokio::task::yield_now().await;

@@ -12,17 +12,17 @@ use im_core::ports::{Store, StoreError, StoreErrorKind, StoreResult};
 
 use crate::name::{BadAddress, DEFAULT_FOLDER, StoreName};
 
-/// Which store, and where.
+/// The address of a store: its kind and location.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreAddress {
-    /// `memory`: gone with the process.
+    /// `memory`: lost with the process.
     Memory,
     /// `sled:PATH`: in a folder, by sled.
     #[cfg(feature = "sled")]
     Sled(PathBuf),
-    /// `sqlite:PATH`: in a file, by SQLite. The path is taken as it is: no character in it means anything else, and there
-    /// are no parameters after it.
+    /// `sqlite:PATH`: in a file, by SQLite. The path is used literally: it has no escapes, and no
+    /// parameters follow it.
     #[cfg(feature = "sqlite")]
     Sqlite(PathBuf),
     /// `postgres://USER:PASSWORD@HOST:PORT/NAME`: in a PostgreSQL database.
@@ -33,18 +33,18 @@ pub enum StoreAddress {
     MySql(String),
 }
 
-/// What may be set of any store, for comparisons.
+/// Settings that every store has, for comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tuning {
-    /// Appends and other writes in one commit; the store's own default if it is not set.
+    /// Appends and other writes in one commit; `None` means the store's default.
     pub max_batch: Option<usize>,
-    /// Bytes of the cache that a store in this process has; its own default if it is not set, and no less than it can do
-    /// with. A database server's cache is its own affair.
+    /// Bytes of the cache of a store in this process; `None` means its default. Raised to the
+    /// store's minimum. Ignored for database servers, which have settings of their own.
     pub cache_bytes: Option<u64>,
 }
 
-/// The least cache that sled works with.
+/// The smallest cache that sled works with, in bytes.
 #[cfg(feature = "sled")]
 const LEAST_OF_SLED: u64 = 256;
 
@@ -67,23 +67,23 @@ impl Tuning {
 impl FromStr for StoreAddress {
     type Err = BadAddress;
 
-    /// Reads an address. A kind alone is in [`DEFAULT_FOLDER`].
+    /// Parses an address. A kind without a path is in [`DEFAULT_FOLDER`].
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         Ok(text.parse::<StoreName>()?.within(Path::new(DEFAULT_FOLDER)))
     }
 }
 
 impl StoreAddress {
-    /// Opens it with its defaults. Needs a tokio runtime.
+    /// Opens the store with its defaults. Needs a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The store's own, in words that say what to do.
+    /// The store's own error; its text says what to do.
     pub async fn open(&self) -> StoreResult<Arc<dyn Store>> {
         self.open_tuned(Tuning::default()).await
     }
 
-    /// Opens it.
+    /// Opens the store with these settings.
     ///
     /// # Errors
     ///
@@ -117,8 +117,8 @@ impl StoreAddress {
         })
     }
 
-    /// Whether there may be a store at the address: there is a folder or file. Of memory there is never one before it is
-    /// opened; what a database server holds is not looked at.
+    /// Whether there may be a store at the address: its folder or file exists. Never for memory;
+    /// always for a database server, which is not queried.
     pub fn may_exist(&self) -> bool {
         match self {
             Self::Memory => false,
@@ -133,12 +133,13 @@ impl StoreAddress {
         }
     }
 
-    /// Opens the store, copies it to `to`, which must be empty or not there, checks the copy and closes the store. Says how
-    /// many rooms the copy has.
+    /// Copies the store to `to`, which must be empty or missing, and checks the copy. Returns how
+    /// many rooms it has.
     ///
     /// # Errors
     ///
-    /// The store's; `Unavailable` for stores that are copied by other means: a database server has its own.
+    /// The store's error; `Unavailable` for memory, and for database servers, which have backup
+    /// tools of their own.
     pub async fn backup(&self, to: &Path) -> StoreResult<u64> {
         if self.is_durable() && !self.may_exist() {
             return Err(nothing_at(self));
@@ -164,7 +165,8 @@ impl StoreAddress {
         }
     }
 
-    /// Copies a backup to this address, where nothing may be yet. Opening it begins a new generation.
+    /// Copies a backup to this address, which must be empty. Opening the copy begins a new
+    /// generation.
     ///
     /// # Errors
     ///
@@ -178,7 +180,7 @@ impl StoreAddress {
                 if !from.is_file() {
                     return Err(nothing_at(&Self::Sqlite(from.to_owned())));
                 }
-                // A backup of a backup: checked, and with a generation of its own.
+                // Restoring is a backup of the backup: checked, and with a new generation.
                 let from = im_store_sql::SqlConfig::sqlite(from);
                 let store = im_store_sql::SqliteStore::open(from).await?;
                 let made = store.backup(path).await;
@@ -189,12 +191,12 @@ impl StoreAddress {
         }
     }
 
-    /// Whether what it keeps survives the process.
+    /// Whether the store's data survives the process.
     pub fn is_durable(&self) -> bool {
         *self != Self::Memory
     }
 
-    /// Its kind: `memory`, `sled` …
+    /// Returns the kind: `memory`, `sled` …
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -209,7 +211,8 @@ impl StoreAddress {
         }
     }
 
-    /// The address itself, with its password: for the command line of another process, not for logs.
+    /// Returns the address with its password: for the command line of another process, not for
+    /// logs.
     pub fn reveal(&self) -> String {
         match self {
             Self::Memory => "memory".to_owned(),
@@ -231,7 +234,7 @@ fn nothing_at(address: &StoreAddress) -> StoreError {
 
 fn by_other_means(address: &StoreAddress) -> StoreError {
     let message = format!(
-        "a {} store is not copied by this program: memory has nothing to copy, a database server has tools of its own",
+        "this program does not copy a {} store: memory has nothing to copy, a database server has backup tools of its own",
         address.kind()
     );
     StoreError::new(StoreErrorKind::Unavailable, message)
@@ -247,7 +250,8 @@ impl fmt::Display for StoreAddress {
     /// The address without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.reveal();
-        // Paths have no secrets. Of a server's address, user, password and parameters are left out.
+        // Paths have no secrets. From a server's address, user, password and parameters are
+        // removed.
         let Some((scheme, rest)) = text.split_once("://") else { return f.write_str(&text) };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         match rest.rsplit_once('@') {

@@ -1,4 +1,4 @@
-//! Opens whichever store an address names, so that a server's `--store` takes any of them.
+//! Opens the store that an address names, so that a server's `--store` accepts all kinds.
 //!
 //! ```
 //! use im_stores::StoreAddress;
@@ -9,14 +9,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Each kind of store but memory is a feature of this crate: `sqlite`, which is on by default, `sled`, `postgres`, `mysql`, or
-//! `all`. The address of a store that was left out is refused with the name of its feature. An embedder who knows the store
-//! takes its crate instead.
+//! Each kind of store except memory is a feature of this crate: `sqlite`, which is on by default,
+//! `sled`, `postgres`, `mysql`, or `all`. The error for the address of an excluded store names its
+//! feature. An embedder that needs a single kind uses the crate of that store instead.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `name` | the one parser of what people write |
-//! | `address` | opening, copying and showing a store |
+//! | `name` | the parser of store names |
+//! | `address` | opening, copying and displaying a store |
 
 mod address;
 mod name;

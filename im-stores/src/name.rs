@@ -1,4 +1,4 @@
-//! Names of stores: what `--store` of a server takes.
+//! Names of stores: the values of a server's `--store`.
 
 use std::fmt;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use crate::address::StoreAddress;
 
-/// The folder of a store that is named without a path: beside the program, in the folder in which it was started.
+/// The folder of a store without a path, below the working directory.
 pub const DEFAULT_FOLDER: &str = "im-data";
 
-/// A store as people name it: an address, or its kind alone.
+/// A store as users write it: an address, or its kind alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreName {
@@ -19,12 +19,12 @@ pub enum StoreName {
     /// `sqlite`: in a file in a folder that the program chooses.
     #[cfg(feature = "sqlite")]
     Sqlite,
-    /// At this address.
+    /// A store at this address.
     At(StoreAddress),
 }
 
 impl StoreName {
-    /// The address. A store without a path is in `folder`, each kind in a place of its own.
+    /// Returns the address. A store without a path is in `folder`, in a file or folder of its kind.
     pub fn within(&self, folder: &Path) -> StoreAddress {
         let _ = folder;
         match self {
@@ -36,12 +36,12 @@ impl StoreName {
         }
     }
 
-    /// Its kind: `memory`, `sled` …
+    /// Returns the kind: `memory`, `sled` …
     pub fn kind(&self) -> &'static str {
         self.within(Path::new("")).kind()
     }
 
-    /// Whether what it keeps survives the process.
+    /// Whether the store's data survives the process.
     pub fn is_durable(&self) -> bool {
         self.within(Path::new("")).is_durable()
     }
@@ -55,7 +55,7 @@ impl FromStr for StoreName {
     }
 }
 
-/// Reads a name in a program that was built with these features.
+/// Parses a name, for a program that was built with these features.
 fn read(text: &str, built: &[&str]) -> Result<StoreName, BadAddress> {
     let (scheme, rest) = match text.split_once(':') {
         Some((scheme, rest)) => (scheme, Some(rest)),
@@ -67,7 +67,7 @@ fn read(text: &str, built: &[&str]) -> Result<StoreName, BadAddress> {
         "sqlite" => Some("sqlite"),
         "postgres" | "postgresql" => Some("postgres"),
         "mysql" | "mariadb" => Some("mysql"),
-        // Never the rest, which may hold a password.
+        // The rest may contain a password, so it is not in the error.
         _ => return Err(BadAddress(Fault::Unknown(scheme.to_owned()))),
     };
     if let Some(feature) = feature.filter(|feature| !built.contains(feature)) {
@@ -109,7 +109,7 @@ const BUILT: &[&str] = &[
     "mysql",
 ];
 
-/// A text that names no store of this program.
+/// The error of a text that names no store of this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadAddress(Fault);
 
@@ -117,14 +117,15 @@ pub struct BadAddress(Fault);
 enum Fault {
     /// No store has this scheme.
     Unknown(String),
-    /// The store needs more than its scheme, or the scheme takes nothing behind it.
+    /// The store needs more than its scheme, or the scheme allows nothing after it.
     Incomplete(String),
-    /// The store belongs to a feature that this program was built without.
+    /// The program was built without this feature, which the store needs.
     LeftOut(&'static str),
 }
 
 impl BadAddress {
-    /// The feature of this crate with which the program would open the store, where only that is missing.
+    /// Returns the feature of this crate that the program was built without, if only that is
+    /// missing.
     pub fn missing_feature(&self) -> Option<&'static str> {
         match &self.0 {
             Fault::LeftOut(feature) => Some(feature),
@@ -175,7 +176,7 @@ mod tests {
         let memory: StoreName = "memory".parse().unwrap();
         assert_eq!(memory.within(folder), StoreAddress::Memory);
         let there: StoreName = "sqlite:there.db".parse().unwrap();
-        assert_eq!(there.within(folder).to_string(), "sqlite:there.db", "a path is taken as it is");
+        assert_eq!(there.within(folder).to_string(), "sqlite:there.db", "a path is used literally");
     }
 
     #[test]

@@ -1,23 +1,25 @@
-//! The knobs of the transport.
+//! Configuration of the transport.
 
 use std::time::Duration;
 
-/// The knobs of the transport.
+/// Configuration of the transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LongPollConfig {
-    /// How long a poll is held while there is nothing to hand out, also where the client wishes for longer. 25 s by
-    /// default: proxies often cut off at 30 s. Whole seconds.
+    /// Maximum time that a poll is held without frames, also if the client requests more. 25 s by
+    /// default: proxies often time out at 30 s. Whole seconds.
     pub max_hold: Duration,
-    /// Bytes of frames delivered at once, and one frame at least. 64 KiB by default: where many catch up, others wait for
-    /// no more than that to be made and read. Worst case in memory: twice this for each answer while it is written, since
-    /// the frames are joined.
+    /// Maximum bytes of frames per response, with at least one frame. 64 KiB by default: if many
+    /// clients catch up, others wait only for responses of this size to be built and read. Worst
+    /// case in memory: twice this for each response during its write, because the frames are
+    /// joined.
     pub max_response_bytes: usize,
-    /// How long a downlink is kept after a poll. 30 s by default: a client that polls on comes back within a few seconds,
-    /// a short poller within its interval. None at all if zero.
+    /// How long a downlink is kept after a poll. 30 s by default: a long poller polls again within
+    /// a few seconds, a short poller within its interval. Zero keeps none.
     pub linger: Duration,
-    /// Downlinks kept at the same time. 10,000 by default; beyond that no further one is kept, and its next poll reads the
-    /// store. Worst case in memory: some 2 KB each, and its outbox, of which all together have the engine's bound.
+    /// Maximum of kept downlinks. 10,000 by default; beyond it a downlink is not kept, and its next
+    /// poll reads the store. Worst case in memory: some 2 KB each, and their outboxes, which the
+    /// engine bounds in total.
     pub max_kept: usize,
 }
 

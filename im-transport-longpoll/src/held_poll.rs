@@ -1,4 +1,4 @@
-//! A poll that waits for something to hand out.
+//! A poll that waits for frames.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,8 +12,11 @@ use im_core::wire::Disconnect;
 
 use crate::kept_downlinks::{Downlink, KeptDownlinks};
 
-/// A downlink in the hands of a poll. If the poll goes before it has taken anything (its client has gone, say), the
-/// downlink is kept as it was; otherwise what was taken is lost with it, and comes again from the stream position.
+/// A downlink during a poll.
+///
+/// If the poll is dropped before it has taken frames (its client has gone, for example), the
+/// downlink is kept unchanged. Otherwise it is dropped together with the frames, which are
+/// redelivered from the stream position.
 pub(crate) struct HeldPoll {
     session: SessionId,
     downlink: Option<Downlink>,
@@ -30,12 +33,15 @@ impl HeldPoll {
         Self { session, downlink: Some(downlink), taken: false, downlinks }
     }
 
-    /// Waits for at most `hold`, and no longer than until the peer has `ended` its half of the connection, for then
-    /// perhaps nobody waits any more; then takes what there is, of about `max` bytes.
+    /// Waits for frames, then takes about `max` bytes of them.
+    ///
+    /// It waits for at most `hold`, and only until the peer has `ended` its half of the connection,
+    /// because the client may not wait any more.
     ///
     /// # Errors
     ///
-    /// The downlink has ended. What was left in it is not delivered: it is not lost, for the subscriber's stream position is before it.
+    /// The disconnect of the downlink. Its remaining frames are not delivered and not lost: the
+    /// client's stream position is before them.
     pub(crate) async fn gather(
         &mut self,
         hold: Duration,
@@ -62,11 +68,11 @@ impl HeldPoll {
             frames.extend(batch.frames);
             Ok(bytes)
         };
-        // What is there already is not waited for.
+        // Frames that are ready are taken without waiting.
         let mut most = max;
         let waited = async {
             loop {
-                // Heartbeats say nothing to who only waits.
+                // A heartbeat does not end the wait.
                 let batch = connection.next(max).await;
                 if !batch.frames.is_empty() || batch.close.is_some() {
                     return batch;
@@ -92,7 +98,8 @@ impl HeldPoll {
         Ok(frames)
     }
 
-    /// Where the subscriber stands after what was taken. From now on the downlink is kept for the next poll.
+    /// Returns the stream position after the taken frames, and keeps the downlink for the next
+    /// poll.
     pub(crate) fn deliver(mut self) -> StreamPosition {
         let Some(mut downlink) = self.downlink.take() else { return StreamPosition::default() };
         let position = downlink.connection().stream_position();

@@ -11,21 +11,21 @@ use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Downlinks that are kept now.
+/// Downlinks that are kept.
 const KEPT: &str = "im_poll_downlinks_kept";
-/// Downlinks that were not kept, since there were too many.
+/// Downlinks that were not kept because of the bound.
 const NOT_KEPT: &str = "im_poll_downlinks_not_kept_total";
 
-/// How often the table is looked at: what has ended is held no longer than this.
+/// Interval of sweeps: the longest time that an ended downlink stays in the table.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// A session's downlink, with what was delivered of it.
+/// A session's downlink, with its delivered and unconfirmed batches.
 #[derive(Debug)]
 pub(crate) struct Downlink {
     pub(crate) entry: Entry,
     /// The stream position that was delivered last.
     pub(crate) position: String,
-    /// Handed out, and not confirmed yet.
+    /// Delivered and not confirmed yet.
     pub(crate) unconfirmed: Vec<BatchId>,
 }
 
@@ -35,7 +35,7 @@ impl Downlink {
     }
 }
 
-/// The table of a service.
+/// The table of kept downlinks of a service.
 #[derive(Debug)]
 pub(crate) struct KeptDownlinks {
     linger: Duration,
@@ -46,7 +46,7 @@ pub(crate) struct KeptDownlinks {
 #[derive(Debug, Default)]
 struct Table {
     downlinks: HashMap<SessionId, (Instant, Downlink)>,
-    /// Nothing is kept any more.
+    /// After shutdown no downlink is kept.
     closed: bool,
     sweeper: Option<AbortHandle>,
 }
@@ -56,14 +56,15 @@ impl KeptDownlinks {
         Arc::new(Self { linger, max, table: Mutex::default() })
     }
 
-    /// The session's downlink, if `position` was delivered of it last. It stays in the table.
+    /// Returns the connection of the session's downlink if `position` was its last delivered one.
+    /// The downlink stays in the table.
     pub(crate) fn find(&self, session: &SessionId, position: &str) -> Option<Connection> {
         let table = self.table.lock();
         let (_, downlink) = table.downlinks.get(session)?;
         (downlink.position == position).then(|| downlink.connection().clone())
     }
 
-    /// Takes the session's downlink out, under the same condition.
+    /// Removes and returns the session's downlink, under the same condition.
     pub(crate) fn take(&self, session: &SessionId, position: &str) -> Option<Downlink> {
         let mut table = self.table.lock();
         let (_, downlink) = table.downlinks.get(session)?;
@@ -75,9 +76,9 @@ impl KeptDownlinks {
         Some(downlink)
     }
 
-    /// Keeps a downlink for a while, in place of the session's older one.
+    /// Keeps a downlink for `linger`, replacing an older one of the session.
     pub(crate) fn keep(self: &Arc<Self>, session: SessionId, downlink: Downlink) {
-        // What falls out is dropped after the lock is free: the last clone of a connection detaches its session.
+        // Dropped after the lock is released: the last clone of a connection detaches its session.
         let mut _falls_out = None;
         let mut table = self.table.lock();
         if table.closed || self.linger.is_zero() || downlink.connection().is_closed() {
@@ -99,7 +100,7 @@ impl KeptDownlinks {
         drop(table);
     }
 
-    /// Keeps nothing any more.
+    /// Drops all downlinks and keeps no further ones.
     pub(crate) fn close(&self) {
         let mut table = self.table.lock();
         table.closed = true;
@@ -108,7 +109,7 @@ impl KeptDownlinks {
         drop(table);
     }
 
-    /// Lets go of what has ended or was left for too long. Gives whether anything is left.
+    /// Drops ended and expired downlinks. Returns whether any is left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut table = self.table.lock();

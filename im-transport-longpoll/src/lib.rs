@@ -1,5 +1,6 @@
-//! Long polling and short polling transport of the im engine: pushes down in answers to requests, for where nothing else
-//! gets through. Commands go up by POST ([`im_http::Uplink`]).
+//! Long and short polling transport of the im engine, for networks that block everything else.
+//!
+//! Pushes are returned by polls. Commands are sent by POST ([`im_http::Uplink`]).
 //!
 //! ```no_run
 //! use axum::Router;
@@ -18,13 +19,14 @@
 //! # }
 //! ```
 //!
-//! Any node answers any poll: what a subscriber has is in the stream position that it names. A node keeps a session's downlink for a
-//! while between two polls, only so that the next one costs no reads of the store and misses no signals.
+//! Any node can answer any poll, because the subscriber's cursors are in the stream position that
+//! it sends. Between two polls a node keeps the downlink of a session for a while, only so that the
+//! next poll needs no reads of the store and misses no ephemeral messages.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config` | the knobs |
-//! | `poll_request` | what a request says: whose poll, from where, for how long |
+//! | `config` | configuration |
+//! | `poll_request` | the session, stream position and hold time of a request |
 //! | `service` | the tower service |
 //! | `held_poll` | a poll that waits |
 //! | `kept_downlinks` | downlinks between two polls |

@@ -1,4 +1,4 @@
-//! What a poll says: whose it is, where its subscriber stands, and how long it may wait.
+//! The request of a poll: its session, its stream position, and its hold time.
 
 use std::time::Duration;
 
@@ -12,23 +12,24 @@ use im_core::{Code, Error, Result};
 #[derive(Debug)]
 pub(crate) struct PollRequest {
     pub(crate) token: ResumeToken,
-    /// Where the subscriber stands, as text and as read.
+    /// The stream position of the subscriber, as text and parsed.
     pub(crate) at: Option<(String, StreamPosition)>,
-    /// The entity tags that the subscriber names: an answer with one of them is one that it has.
+    /// Entity tags in `If-None-Match`: the client has the responses with these.
     pub(crate) known: Vec<String>,
     pub(crate) hold: Duration,
     pub(crate) encoding: Encoding,
 }
 
 impl PollRequest {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
     ///
-    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session, no stream position or no time.
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for an invalid session,
+    /// stream position or time.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap, max_hold: Duration) -> Result<Self> {
         let token = im_http::session(headers)?.ok_or_else(|| {
-            Error::new(Code::OutOfOrder, "poll", "name the session by Im-Session")
+            Error::new(Code::OutOfOrder, "poll", "send Im-Session to name the session")
         })?;
         let known = known(headers);
         let at = match im_http::query(uri, "at")? {
@@ -37,7 +38,7 @@ impl PollRequest {
         };
         let hold = match im_http::query(uri, "hold")? {
             Some(text) => Duration::from_secs(
-                text.parse().map_err(|_| bad(&"hold is a number of whole seconds"))?,
+                text.parse().map_err(|_| bad(&"hold must be a whole number of seconds"))?,
             ),
             None => max_hold,
         };
@@ -50,8 +51,8 @@ fn bad(words: &impl ToString) -> Error {
     Error::new(Code::BadField, "poll", words.to_string())
 }
 
-/// The entity tags in `If-None-Match` (RFC 9110 section 13.1.2); weak ones compare alike. What is no tag, or none of
-/// ours, matches nothing; `*` stands for no position either.
+/// Returns the entity tags in `If-None-Match` (RFC 9110 section 13.1.2); weak ones compare as
+/// strong ones. An invalid or foreign tag matches nothing, and neither does `*`.
 fn known(headers: &HeaderMap) -> Vec<String> {
     im_http::list(headers, &IF_NONE_MATCH)
         .filter_map(|tag| {
@@ -97,7 +98,7 @@ mod tests {
         assert_eq!(read("?hold=86400", &[]).unwrap().hold, MAX);
     }
 
-    /// An entity tag in `If-None-Match` is read as the stream position.
+    /// An entity tag in `If-None-Match` is parsed as the stream position.
     #[test]
     fn etag_replaces_position() {
         for tag in [

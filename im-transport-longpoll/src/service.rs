@@ -23,11 +23,12 @@ use crate::held_poll::HeldPoll;
 use crate::kept_downlinks::{Downlink, KeptDownlinks};
 use crate::poll_request::PollRequest;
 
-/// `GET …/poll` as a tower service. Cheap to clone; all clones share what they keep.
+/// `GET …/poll` as a tower service. Cheap to clone; all clones share the kept downlinks.
 ///
-/// It answers every request that reaches it: mount it in an [`im_http::Edge`], or under a path of your choice. End its
-/// polls and what it keeps by [`Self::shutdown`], or all connections of the engine by the engine's `drain`. Which pages
-/// may read is the edge's to say; alone, it lets in pages of the same origin.
+/// It answers every request that it receives: mount it in an [`im_http::Edge`], or under a path of
+/// your choice. End its polls and downlinks with [`Self::shutdown`], or all connections of the
+/// engine with the engine's `drain`. The edge decides which pages may read; without one, pages of
+/// the same origin may.
 #[derive(Clone)]
 pub struct LongPoll {
     shared: Arc<Shared>,
@@ -42,14 +43,15 @@ struct Shared {
 }
 
 impl LongPoll {
-    /// Polling for this engine.
+    /// Creates the polling service of an engine.
     pub fn new(engine: Engine, config: LongPollConfig) -> Self {
         let downlinks = KeptDownlinks::new(config.linger, config.max_kept);
         let (origins, connections) = (Origins::default(), ConnectionList::default());
         Self { shared: Arc::new(Shared { engine, config, origins, downlinks, connections }) }
     }
 
-    /// Takes no further polls, answers those that are held with [`im_core::Code::Draining`], and waits until all have ended.
+    /// Refuses new polls, answers held ones with [`im_core::Code::Draining`], and waits until all
+    /// have ended.
     pub async fn shutdown(&self) {
         self.shared.downlinks.close();
         self.shared.connections.close().await;
@@ -78,7 +80,7 @@ impl LongPoll {
         Ok(respond(frames, &position, &asking))
     }
 
-    /// The downlink that was kept since the last poll, if this one goes on from there.
+    /// Returns the downlink kept since the last poll, if this poll continues it.
     async fn go_on(&self, peer: &Peer, asking: &PollRequest) -> Result<Option<Downlink>, Refusal> {
         let downlinks = &self.shared.downlinks;
         let (Some((at, _)), session) = (&asking.at, &asking.token.session) else { return Ok(None) };
@@ -95,7 +97,7 @@ impl LongPoll {
         if connection.encoding() != asking.encoding {
             return Ok(None);
         }
-        // Another poll of the same session may have been faster.
+        // A concurrent poll of the same session may have taken it.
         let Some(mut downlink) = downlinks.take(session, at) else { return Ok(None) };
         for batch in downlink.unconfirmed.drain(..) {
             connection.release(batch);
@@ -103,7 +105,7 @@ impl LongPoll {
         Ok(Some(downlink))
     }
 
-    /// A new downlink, in the place of whatever the session had.
+    /// Opens a new downlink, which replaces an existing one of the session.
     async fn begin(&self, peer: Peer, asking: &PollRequest) -> Result<Downlink, Refusal> {
         let access = Access::Token(asking.token.clone());
         let position = asking.at.as_ref().map(|(_, position)| position);
@@ -113,7 +115,7 @@ impl LongPoll {
     }
 }
 
-/// Why a connection ended.
+/// Returns the disconnect of a connection.
 async fn disconnect_of(connection: &Connection) -> Option<Disconnect> {
     loop {
         if let Some(disconnect) = connection.take(usize::MAX).await?.close {
@@ -128,8 +130,8 @@ fn respond(
     asking: &PollRequest,
 ) -> Response<Body> {
     let position = position.to_string();
-    // To the letter: a downlink that has begun anew has another turn, and the client has to come back with that stream position, or
-    // every poll of its would begin one.
+    // Compared as text: a downlink that was opened again has another turn in its position, and the
+    // client must return with that one, or each of its polls would open another downlink.
     let unchanged = frames.is_empty() && asking.known.contains(&position);
     let mut response = if unchanged {
         let mut response = Response::new(Body::empty());
@@ -144,7 +146,7 @@ fn respond(
         let of = HeaderValue::from_static(im_http::media_type(asking.encoding));
         headers.insert(CONTENT_TYPE, of);
     }
-    // A stream position has letters, digits, - and _ only.
+    // A stream position consists of letters, digits, `-` and `_`.
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{position}\"")) {
         headers.insert(ETAG, tag);
     }
@@ -178,7 +180,7 @@ impl<B: Send + 'static> Service<Request<B>> for LongPoll {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
-        // Nothing of the body is looked at.
+        // The body is ignored.
         let request = request.map(drop);
         Box::pin(async move {
             let origins = &this.shared.origins;

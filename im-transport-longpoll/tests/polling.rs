@@ -1,4 +1,4 @@
-//! Polls: what they hand out, how they wait, how they end.
+//! Polls: their responses, how they wait, and how they end.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -44,7 +44,7 @@ impl Server {
     }
 
     async fn on(store: Arc<FaultyStore>, bus: Arc<MemoryBus>, config: LongPollConfig) -> Self {
-        // The store is looked at by requests only.
+        // Only requests read the store.
         let slow = EngineConfig::default()
             .head_check(Duration::from_secs(3600))
             .session_check(Duration::from_secs(3600));
@@ -120,7 +120,7 @@ impl Session {
         ask(self.at, &format!("GET /im/poll{query}"), &headers, b"").await
     }
 
-    /// A poll from a stream position. What it hands out in short, and the next stream position.
+    /// Polls from a stream position. Returns the abbreviated frames and the next stream position.
     async fn poll(&self, at: &str, hold: u64) -> (Vec<String>, String) {
         let answer = self.poll_with(&format!("?at={at}&hold={hold}"), &[]).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -166,7 +166,7 @@ async fn poll_waits_and_returns_position() {
     ann.say("tea", "a").await;
     let (news, next) = within(waiting).await.unwrap();
     assert_eq!(news, ["event a"]);
-    // That answer was lost: the same again, and what came since.
+    // The response was lost: the same event again, and later ones.
     ann.say("tea", "b").await;
     assert_eq!(ann.poll(&position, 25).await.0, ["event a", "event b"]);
     let (news, last) = ann.poll(&next, 0).await;
@@ -205,7 +205,7 @@ async fn unknown_tags_match_nothing() {
     for tag in [&format!("\"{position}-gzip\""), "*", "abc", "\"", "", "W/\"\u{fc}\""] {
         let answer = ann.poll_with(&query, &[("if-none-match", tag)]).await;
         assert_eq!(delivered(&answer).0, [""; 0], "{tag}");
-        // Without a position of its own, the poll begins at the checkpoint.
+        // Without a position of its own, the poll starts at the checkpoint.
         let answer = ann.poll_with("?hold=0", &[("if-none-match", tag)]).await;
         assert_eq!(delivered(&answer).0, ["tea ok"], "{tag}");
     }
@@ -238,7 +238,7 @@ async fn held_polls_answer_after_fin() {
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&position), "{answer}");
-    // What was kept for the session is still there.
+    // The session's downlink is still kept.
     server.store.fail_everything(Fault::Unavailable);
     assert_eq!(ann.poll(&position, 0).await.0, [""; 0]);
 }
@@ -253,7 +253,7 @@ async fn answers_are_msgpack_on_request() {
     let frames = decode(&answer.body, Encoding::MsgPack, &Limits::default()).unwrap();
     let kinds: Vec<_> = frames.iter().map(|f| f.get("t").unwrap().as_text().unwrap()).collect();
     assert_eq!(kinds, ["room", "position"]);
-    // The other encoding from the same stream position.
+    // The other encoding, from the same stream position.
     let position = answer.header("etag").unwrap().trim_matches('"').to_owned();
     ann.say("tea", "a").await;
     assert_eq!(ann.poll(&position, 0).await.0, ["event a"]);
@@ -286,7 +286,7 @@ async fn bad_requests_get_their_codes() {
         assert_eq!(recorded(&answer), (expected.0, Some(expected.1)), "{query} {headers:?}");
     }
     assert_eq!(ask(server.at, "POST /im/poll", &[session], b"").await.status, 405);
-    // What was kept for her is still there: a store that is away is not noticed.
+    // Her downlink is still kept, so an unavailable store has no effect.
     server.store.fail_everything(Fault::Unavailable);
     assert_eq!(ann.poll(&position, 0).await.0, [""; 0]);
 }
@@ -311,7 +311,7 @@ async fn foreign_and_older_positions_are_harmless() {
     assert_eq!(ann.poll(&position, 0).await.0, ["event a"]);
 }
 
-/// Of two polls at the same time the older one ends.
+/// Of two concurrent polls the older one ends.
 #[tokio::test]
 async fn concurrent_polls_leave_one() {
     let server = Server::start(LongPollConfig::default()).await;
@@ -359,7 +359,7 @@ async fn held_poll_ends_with_session() {
     assert_eq!(recorded(&eve.poll_with("", &[]).await), (503, Some(4001)));
 }
 
-/// Between two polls the store is not read, and no signal is lost.
+/// Between two polls the store is not read, and no ephemeral message is lost.
 #[tokio::test]
 async fn idle_gap_reads_nothing_keeps_signals() {
     let server = Server::start(LongPollConfig::default()).await;
@@ -377,7 +377,7 @@ async fn idle_gap_reads_nothing_keeps_signals() {
         assert_eq!(ann.poll(&position, 0).await, (vec![], position.clone()));
     }
     let other = ann.poll_with("?hold=0", &[]).await;
-    assert_eq!(recorded(&other), (503, Some(4202)), "another mark reads the store");
+    assert_eq!(recorded(&other), (503, Some(4202)), "another stream position reads the store");
 }
 
 /// The downlinks kept between polls are bounded in number and time.
@@ -390,11 +390,11 @@ async fn kept_streams_are_bounded() {
         let session = server.session(user).await;
         session.room(user).await;
         let (_, position) = session.poll("", 0).await;
-        assert!(server.engine.connections() <= 2, "so many are kept");
+        assert!(server.engine.connections() <= 2, "more than max_kept are kept");
         sessions.push((user, session, position));
     }
     server.has(0).await;
-    // Kept or not, nothing is missed.
+    // Kept or not, no event is missed.
     for (user, session, position) in sessions {
         session.say(user, "a").await;
         assert_eq!(session.poll(&position, 0).await.0, ["event a"]);
@@ -443,7 +443,7 @@ async fn long_answer_is_split() {
 #[tokio::test]
 async fn signal_on_two_nodes_delivered_once() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-    // The nodes do not hear from each other who took a session.
+    // The nodes do not learn from each other which of them has a session.
     let loses = |envelope: &Envelope| matches!(envelope.message, BusMessage::Close { .. });
     let bus = Arc::new(MemoryBus::lossy(64, loses));
     let config = LongPollConfig::default();
@@ -460,14 +460,14 @@ async fn signal_on_two_nodes_delivered_once() {
     assert_eq!(bob.call(signal).await["t"], "ok");
     let (first, position) = elsewhere.poll(&position, 25).await;
     assert_eq!(first.last().map(String::as_str), Some("signal"), "{first:?}");
-    // Here it still waits for the downlink that was taken over.
+    // On this node the message still waits in the downlink that was superseded.
     let (again, _) = ann.poll(&position, 0).await;
     assert!(!again.contains(&"signal".to_owned()), "{again:?}");
 }
 
 #[tokio::test]
 async fn lost_answer_redelivers_from_full_position() {
-    // More rooms than a position has room for; all but the last have moved further.
+    // More rooms than a position can hold; all but the last have advanced.
     let server = Server::start(LongPollConfig::default()).await;
     let ann = server.session("ann").await;
     let last = "room-219";
@@ -490,7 +490,7 @@ async fn lost_answer_redelivers_from_full_position() {
     ann.say(last, "late").await;
     let (lost, next) = ann.poll(&at, 0).await;
     assert_eq!(lost.len(), 1, "{lost:?}");
-    assert_ne!(next, at, "the two stand for different answers");
+    assert_ne!(next, at, "the two belong to different responses");
     let (again, _) = ann.poll(&at, 0).await;
     assert!(again.iter().any(|frame| *frame == lost[0]), "{again:?} lacks {lost:?}");
 }

@@ -5,24 +5,27 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-/// From this size on a frame is handed on as it is, shared with all its other readers. Below, copying it beside its
-/// neighbours costs less than a chunk of its own.
+/// Minimum size of a frame that is shared with its other subscribers instead of copied. Below it,
+/// copying the frame next to its neighbours is cheaper than a chunk of its own.
 const SHARE_FROM: usize = 1024;
 
-/// What is to be written, in chunks.
+/// Output of a stream, in chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     chunks: VecDeque<Bytes>,
-    /// What goes into the next chunk.
+    /// The bytes of the next chunk.
     open: BytesMut,
 }
 
 impl Blocks {
-    /// A message, and where its reader stands if it is the last of what is written together. The two share a block because
-    /// some readers forget an id that comes without data, against the standard: npm's `eventsource`, for one.
+    /// Writes a message, with the stream position if it is the last one of a batch.
     ///
-    /// Compact JSON has no line breaks, so the message is one line; should there ever be one, the message would be cut
-    /// there and its rest be read as something else, so each line is marked as data, which reads as the same JSON.
+    /// The two share a block because some clients, such as npm's `eventsource`, ignore an id
+    /// without data, against the standard.
+    ///
+    /// Compact JSON has no line breaks, so the message is one line. If a frame ever had one, the
+    /// message would be truncated there and its rest parsed as other fields. Each line is therefore
+    /// marked as data, which parses as the same JSON.
     pub(crate) fn data(&mut self, frame: Bytes, position: Option<&str>) {
         if frame.iter().any(|byte| is_break(*byte)) {
             debug_assert!(false, "a frame has a line break in it");
@@ -41,13 +44,13 @@ impl Blocks {
         self.open.extend_from_slice(b"\n");
     }
 
-    /// How long to wait before the stream is taken up again.
+    /// Writes the time to wait before the stream is resumed.
     pub(crate) fn retry(&mut self, time: Duration) {
         self.line("retry: ", time.as_millis().to_string().as_bytes());
         self.open.extend_from_slice(b"\n");
     }
 
-    /// Something that says nothing.
+    /// Writes an empty comment.
     pub(crate) fn comment(&mut self) {
         self.open.extend_from_slice(b":\n\n");
     }
@@ -64,7 +67,7 @@ impl Blocks {
         }
     }
 
-    /// The next chunk.
+    /// Returns the next chunk.
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         self.chunks.pop_front().or_else(|| {
             self.seal();

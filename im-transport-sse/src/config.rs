@@ -1,36 +1,39 @@
-//! The knobs of the transport.
+//! Configuration of the transport.
 
 use std::time::Duration;
 
 /// Whether streams are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Gzip {
-    /// Where the request says that its client can read it (`Accept-Encoding`), as every browser does.
+    /// If the request accepts it (`Accept-Encoding`), as that of every browser does.
     #[default]
     WhenAsked,
     /// Never.
     Never,
 }
 
-/// The knobs of the transport. When a silent stream gets a heartbeat and how much waits for a reader is the engine's to
-/// say; how long a write may take is the listener's ([`im_http::ListenerConfig`]).
+/// Configuration of the transport. The engine sets the heartbeat interval and bounds the outbox;
+/// the listener bounds the time of a write ([`im_http::ListenerConfig`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SseConfig {
-    /// How long a browser waits before it takes up a stream that broke off (`retry:`). 1.5 s by default: soon, but not so
-    /// soon that a server that restarts is met by all at once.
+    /// How long a browser waits before it resumes a broken stream (`retry:`). 1.5 s by default:
+    /// short, but long enough that the clients of a restarting server do not all return at once.
     pub retry: Duration,
-    /// Bytes that are taken from the outbox at once. 16 KiB by default, as for WebSocket: a slow reader holds no more than
-    /// this and what the HTTP server buffers beside its outbox. Worst case in memory: this and one frame per stream.
+    /// Maximum bytes taken from the outbox at once. 16 KiB by default, as for WebSocket: a slow
+    /// subscriber holds no more than this and the buffers of the HTTP server, besides its outbox.
+    /// Worst case in memory: this and one frame per stream.
     pub max_write_bytes: usize,
-    /// Whether streams are compressed. Where the client can read it, by default: what comes down shrinks to a third or so.
-    /// Each write is flushed, heartbeats included, so nothing is held back. Costs some 30 microseconds of a processor for each write
-    /// to each stream. Worst case in memory: 4 KiB per stream, and a third of a MB for each thread of the runtime.
+    /// Whether streams are compressed. By default if the client accepts it: the stream shrinks to
+    /// about a third. Each write is flushed, heartbeats included, so nothing is held back. Costs
+    /// some 30 microseconds of CPU for each write to each stream. Worst case in memory: 4 KiB per
+    /// stream, and a third of a MB for each thread of the runtime.
     ///
-    /// What is compressed betrays something by its length, in spite of TLS: whoever sees the length of what goes over the network, and
-    /// can write into a room that the reader follows, may guess at what came down just before and see whether it became
-    /// shorter. Credentials, secrets and tickets never come down a stream; contents of other rooms do. Where those must be
-    /// hidden from such a person: [`Gzip::Never`].
+    /// The length of compressed data leaks information about its content, in spite of TLS. An
+    /// attacker who observes the lengths on the network, and can write into a room of the
+    /// subscriber, may guess recent content and see whether the data became shorter. Credentials,
+    /// secrets and tickets are never sent on a stream; contents of other rooms are. To hide those
+    /// from such an attacker, use [`Gzip::Never`].
     pub gzip: Gzip,
 }
 

@@ -1,8 +1,9 @@
-//! Compression of a stream (RFC 1951, RFC 1952), for as little memory per stream as it can be had.
+//! Compression of a stream (RFC 1951, RFC 1952), with little memory per stream.
 //!
-//! A compressor takes a third of a megabyte, and a stream is open for hours and silent for most of them. So a stream has none:
-//! it keeps the end of what it has written, and borrows a compressor for each write, which reads that first and so knows what
-//! the reader has already. Each write ends on a byte, in blocks of its own: the reader gets all of it at once.
+//! A compressor takes a third of a megabyte, and a stream is open for hours and mostly silent. A
+//! stream therefore owns none: it keeps the tail of its output, and borrows a compressor for each
+//! write, which is primed with that tail as the client's dictionary. Each write ends on a byte
+//! boundary, in blocks of its own, so the client can decompress all of it at once.
 
 use std::sync::Arc;
 
@@ -10,17 +11,17 @@ use bytes::Bytes;
 use flate2::{Compress, CompressError, Compression, Crc, FlushCompress};
 use parking_lot::Mutex;
 
-/// How much a stream keeps of what it wrote. The next message is most like the last few: more would hardly shorten it, and
-/// has to be read by the compressor each time.
+/// Bytes of output that a stream keeps. The next message resembles the last few: more would hardly
+/// shorten it, and the compressor has to read them for each write.
 const HISTORY: usize = 4096;
 
-/// A member without a name or a time, of no particular system (RFC 1952 section 2.3).
+/// Header of a member without a name or a time, of unknown system (RFC 1952 section 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
 
 /// An empty last block (RFC 1951 section 3.2.6).
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
-/// Compressors that nobody uses at the moment. There are as many as threads have ever written at once.
+/// Idle compressors. There are as many as threads have ever written at the same time.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<Vec<Compress>>,
@@ -55,17 +56,18 @@ impl Gzip {
         Self { pool, history: Vec::new(), written: Crc::new(), has_begun: false }
     }
 
-    /// Compresses what is written together. The reader can make all of it out of what this returns.
+    /// Compresses the chunks of one write. The client can decompress all of them from the result.
     ///
     /// # Errors
     ///
-    /// None that can happen: the compressor is never left without room or in the wrong state.
+    /// None in practice: the compressor always has room and is in the right state.
     pub(crate) fn write(&mut self, chunks: &[Bytes]) -> Result<Bytes, CompressError> {
         let length: usize = chunks.iter().map(Bytes::len).sum();
         let mut out = Vec::with_capacity(length / 2 + 64);
         let mut compress = self.pool.take();
         if !self.history.is_empty() {
-            // The reader has this already; only the compressor has to see it.
+            // The client has these bytes already; only the compressor needs them, so the output is
+            // discarded.
             run(&mut compress, &self.history, FlushCompress::Sync, &mut out)?;
             out.clear();
         }
@@ -82,7 +84,7 @@ impl Gzip {
         Ok(out.into())
     }
 
-    /// What comes after all that was written.
+    /// Returns the end of the compressed stream.
     pub(crate) fn end(&self) -> Bytes {
         let trailer = [self.written.sum().to_le_bytes(), self.written.amount().to_le_bytes()];
         let header: &[u8] = if self.has_begun { &[] } else { &HEADER };
@@ -100,7 +102,7 @@ impl Gzip {
     }
 }
 
-/// Feeds the compressor until it has taken all, and given out all that is to be flushed.
+/// Runs the compressor until it has read all input and written all output to be flushed.
 fn run(
     compress: &mut Compress,
     mut input: &[u8],
@@ -111,7 +113,7 @@ fn run(
         out.reserve(input.len() / 2 + 64);
         let before = compress.total_in();
         compress.compress_vec(input, out, flush)?;
-        // It takes no more than it was given.
+        // It reads no more than it received.
         let taken = usize::try_from(compress.total_in() - before).unwrap_or(usize::MAX);
         input = input.get(taken..).unwrap_or_default();
         if input.is_empty() && out.len() < out.capacity() {
@@ -135,7 +137,7 @@ mod tests {
         ))
     }
 
-    /// Writes, and reads each write as it comes.
+    /// Compresses writes, and decompresses each one at once.
     fn there_and_back(gzip: &mut Gzip, writes: &[Vec<Bytes>]) -> (usize, usize) {
         let mut decoder = GzDecoder::new(Vec::new());
         let (mut plain, mut packed) = (Vec::new(), 0);
@@ -154,7 +156,7 @@ mod tests {
         (plain.len(), packed)
     }
 
-    /// Each write can be read at once and is much shorter.
+    /// Each write can be decompressed at once and is much shorter.
     #[test]
     fn gzip_flushes_each_write() {
         let writes: Vec<Vec<Bytes>> = (0..100).map(|n| vec![event(n)]).collect();

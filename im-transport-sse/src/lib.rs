@@ -1,5 +1,7 @@
-//! Server-Sent Events transport of the im engine (the HTML standard, section 9.2): pushes down as an event stream, for
-//! where WebSocket does not get through. Commands go up by POST ([`im_http::Uplink`]).
+//! Server-Sent Events transport of the im engine (the HTML standard, section 9.2).
+//!
+//! Pushes are sent as an event stream, for networks that block WebSocket. Commands are sent by POST
+//! ([`im_http::Uplink`]).
 //!
 //! ```no_run
 //! use axum::Router;
@@ -20,9 +22,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config` | the knobs |
-//! | `opening` | what a request says: whose stream, and from where |
-//! | `service` | the tower service, and who owns its streams |
+//! | `config` | configuration |
+//! | `opening` | the session and stream position of a request |
+//! | `service` | the tower service, the owner of its streams |
 //! | `stream` | the body of a stream |
 //! | `block` | lines of the event stream format |
 //! | `gzip` | compression of a stream |

@@ -1,4 +1,4 @@
-//! What a request for a stream says: whose it is, and where its reader stands.
+//! The request for a stream: its session and its stream position.
 
 use http::header::HeaderName;
 use http::{HeaderMap, Uri};
@@ -7,10 +7,10 @@ use im_core::state::StreamPosition;
 use im_core::wire::Secret;
 use im_core::{Code, Error, Result};
 
-/// Sent by browsers that take a stream up again (the HTML standard, section 9.2.4).
+/// Sent by browsers that resume a stream (the HTML standard, section 9.2.4).
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A stream that is asked for.
+/// A requested stream.
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub(crate) access: Access,
@@ -18,12 +18,13 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Reads a request: the session by header or ticket, the position by `Last-Event-ID` or else `at`. What is empty is
-    /// none.
+    /// Parses a request: the session from header or ticket, the position from `Last-Event-ID` or
+    /// else `at`. Empty values count as none.
     ///
     /// # Errors
     ///
-    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for what is no session or no stream position.
+    /// [`Code::OutOfOrder`] if no session is named, [`Code::BadField`] for an invalid session or
+    /// stream position.
     pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self> {
         let last = last_event_id(headers)?;
         let again = last.is_some();
@@ -35,7 +36,7 @@ impl Opening {
             (Some(token), _) => Access::Token(token),
             (None, Some(ticket)) => Access::Ticket { ticket: Secret::new(ticket), again },
             (None, None) => {
-                let words = "name the session by Im-Session or a ticket";
+                let words = "send Im-Session or a ticket to name the session";
                 return Err(Error::new(Code::OutOfOrder, "open_stream", words));
             }
         };
@@ -44,7 +45,7 @@ impl Opening {
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<StreamPosition>> {
-    let bad = || Error::new(Code::BadField, "open_stream", "send one Last-Event-ID");
+    let bad = || Error::new(Code::BadField, "open_stream", "Last-Event-ID must be plain ASCII");
     let Some(value) = im_http::only(headers, &LAST_EVENT_ID)? else {
         return Ok(None);
     };

@@ -1,4 +1,4 @@
-//! Whether a peer that has ended its half of the connection still reads.
+//! Detection of a peer that has ended its half of the connection and no longer reads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use im_http::HalfClosed;
 
-/// How long the answer to a first write may take on its way: a peer that has gone resets the connection by then.
+/// Time for the response to a first write: a peer that is gone resets the connection within it.
 const ROUND_TRIP: Duration = Duration::from_secs(1);
 
-/// Says when to write something to a peer that has ended its half: at once, which makes a peer that has gone reset the
-/// connection, and once more a second later, which then fails. A peer that only reads takes both, and its stream goes on.
+/// Schedules two writes to a peer that has ended its half: one at once, which makes a peer that is
+/// gone reset the connection, and one a second later, which then fails. A peer that still reads
+/// accepts both, and its stream continues.
 pub(crate) struct Probe {
     next: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     written: bool,
@@ -22,7 +23,7 @@ impl Probe {
         Self { next: Some(Box::pin(half_closed.wait())), written: false }
     }
 
-    /// Ready twice, and never again.
+    /// Ready twice, then never again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(next) = &mut self.next else { return Poll::Pending };
         std::task::ready!(next.as_mut().poll(cx));

@@ -1,4 +1,4 @@
-//! The tower service, and who owns its streams.
+//! The tower service, the owner of its streams.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,19 +20,21 @@ use crate::opening::Opening;
 use crate::probe::Probe;
 use crate::stream::Stream;
 
-/// Asks proxies of nginx's kind to hand on every byte at once.
+/// Asks proxies such as nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET …/sse` as a tower service. Cheap to clone; all clones share their streams.
 ///
-/// It answers every request that reaches it: mount it in an [`im_http::Edge`], or under a path of your choice. Its streams
-/// belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`. Which pages may
-/// read is the edge's to say; alone, it lets in pages of the same origin.
+/// It answers every request that it receives: mount it in an [`im_http::Edge`], or under a path of
+/// your choice. The service owns its streams: end them with [`Self::shutdown`], or all connections
+/// of the engine with the engine's `drain`. The edge decides which pages may read; without one,
+/// pages of the same origin may.
 ///
-/// A stream whose reader does not read is held up by the HTTP server: what waits is bounded by the engine's outbox, and
-/// our own listener cuts it off after its `write_timeout`, as it does a reader that has vanished: the next heartbeat is not
-/// confirmed. In another server, a reader that stopped reading, or has vanished, costs its outbox and one connection until
-/// the socket fails: set `TCP_USER_TIMEOUT` there, or else the system takes a quarter of an hour.
+/// A client that stops reading blocks the stream in the HTTP server. The engine's outbox bounds
+/// what waits, and our own listener closes the connection after its `write_timeout`; the same holds
+/// for a client that has vanished, because the next heartbeat is not acknowledged. In another
+/// server, such a client occupies its outbox and one connection until the socket fails: set
+/// `TCP_USER_TIMEOUT` there, or else the system takes a quarter of an hour.
 #[derive(Clone)]
 pub struct Sse {
     shared: Arc<Shared>,
@@ -47,15 +49,15 @@ struct Shared {
 }
 
 impl Sse {
-    /// Server-Sent Events for this engine.
+    /// Creates the Server-Sent Events service of an engine.
     pub fn new(engine: Engine, config: SseConfig) -> Self {
         let (origins, connections) = (Origins::default(), ConnectionList::default());
         let compressors = Arc::default();
         Self { shared: Arc::new(Shared { engine, config, origins, connections, compressors }) }
     }
 
-    /// Takes no further streams, ends all with [`im_core::Code::Draining`], and waits until they have ended. A reader who
-    /// does not read holds this up until its socket is given up: bound the wait.
+    /// Refuses new streams, ends all with [`im_core::Code::Draining`], and waits until they have
+    /// ended. A client that does not read delays this until its socket fails, so bound the wait.
     pub async fn shutdown(&self) {
         self.shared.connections.close().await;
     }
@@ -114,7 +116,7 @@ impl<B: Send + 'static> Service<Request<B>> for Sse {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
-        // Nothing of the body is looked at.
+        // The body is ignored.
         let request = request.map(drop);
         Box::pin(async move {
             let origins = &this.shared.origins;

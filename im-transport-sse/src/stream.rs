@@ -1,5 +1,7 @@
-//! The body of a stream. The HTTP server pulls it, so a reader who does not read stops it, and what is due then waits in
-//! the outbox under its bound.
+//! The body of a stream.
+//!
+//! The HTTP server polls it, so a client that does not read stops it, and further pushes wait in
+//! the outbox within its bound.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,22 +21,23 @@ use crate::block::Blocks;
 use crate::gzip::Gzip;
 use crate::probe::Probe;
 
-/// As good as for ever: how long a browser waits before it takes up a stream that it is not to take up.
+/// Practically for ever: the wait of a browser that must not resume its stream.
 const NOT_BY_ITSELF: Duration = Duration::from_secs(24 * 3600);
 
-/// Bytes of messages for each byte of the position behind them. A position names every room that has moved, so one behind
-/// each batch could be longer than the batch; a stream that is taken up again repeats at most this much.
+/// Bytes of messages for each byte of a stream position. A position lists every room that has
+/// advanced, so sending it with each batch could exceed the batch. A resumed stream redelivers at
+/// most this much.
 const BYTES_PER_POSITION_BYTE: usize = 4;
 
 type Waiting = Pin<Box<dyn Future<Output = Batch> + Send>>;
 
-/// A stream on its way to its reader.
+/// An open stream.
 pub(crate) struct Stream {
     entry: Entry,
     max_bytes: usize,
     blocks: Blocks,
     gzip: Option<Gzip>,
-    /// Handed to the HTTP server, and done with when it asks for more.
+    /// The batch that the HTTP server has, released when it polls for more.
     written: Option<BatchId>,
     waiting: Option<Waiting>,
     probe: Option<Probe>,
@@ -49,7 +52,8 @@ impl Stream {
     pub(crate) fn new(entry: Entry, retry: Duration, max_bytes: usize) -> Self {
         let mut blocks = Blocks::default();
         blocks.retry(retry);
-        // Whoever takes the stream up names a stream position. A ticket opens nothing without one, so there is one from the first byte.
+        // A client resumes with a stream position, and a ticket is refused without one, so the
+        // stream starts with it.
         let position = entry.connection().stream_position().to_string();
         let frame = encode(&Push::Position(position.as_str().into()).to_value(), Encoding::Json);
         blocks.data(frame, Some(&position));
@@ -67,12 +71,12 @@ impl Stream {
         }
     }
 
-    /// Finds out whether a peer that has ended its half of the connection still reads, if that can be known.
+    /// Detects whether a peer that has ended its half still reads, if a probe is available.
     pub(crate) fn probed(self, probe: Option<Probe>) -> Self {
         Self { probe, ..self }
     }
 
-    /// Compresses what is written, if with something.
+    /// Compresses the output if a compressor is set.
     pub(crate) fn compressed(self, gzip: Option<Gzip>) -> Self {
         Self { gzip, ..self }
     }
@@ -87,7 +91,7 @@ impl Stream {
         Poll::Ready(batch)
     }
 
-    /// The next chunk to hand out. Compressed, all that is there makes one.
+    /// Returns the next chunk of output. With compression, all pending chunks become one.
     fn chunk(&mut self) -> Option<Bytes> {
         let first = self.blocks.pop()?;
         let Some(gzip) = &mut self.gzip else { return Some(first) };
@@ -96,8 +100,9 @@ impl Stream {
         match gzip.write(&chunks) {
             Ok(chunk) => Some(chunk),
             Err(error) => {
-                // The reader takes the stream up again, and this one is not read on without what is missing.
-                tracing::error!(%error, "a stream cannot be compressed any more");
+                // The stream ends: without the lost bytes the client could not parse the rest. It
+                // resumes.
+                tracing::error!(%error, "a stream ended: its compression failed");
                 (self.gzip, self.ended) = (None, true);
                 None
             }
@@ -129,7 +134,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// The stream position behind what was taken, if it is due.
+    /// Returns the stream position after the delivered batch, if one is due.
     fn next_position(&mut self) -> Option<String> {
         if self.since_position < BYTES_PER_POSITION_BYTE * self.position {
             return None;
@@ -140,7 +145,7 @@ impl Stream {
     }
 }
 
-/// What a browser that knows nothing of codes has to be told by `retry`.
+/// Returns the `retry` for a disconnect, because a browser does not interpret codes.
 fn wait_after(disconnect: &Disconnect) -> Option<Duration> {
     let stays_away =
         disconnect.code == Code::Superseded.number() || advice(disconnect.code) == Advice::Stop;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 struct Served {
     addresses: Vec<SocketAddr>,
-    /// Ends with the factory.
+    /// Aborted when the factory is dropped.
     _listeners: JoinSet<()>,
 }
 

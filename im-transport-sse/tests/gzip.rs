@@ -1,4 +1,4 @@
-//! Streams that are compressed, read by a client that inflates what it has.
+//! Compressed streams, read by a client that decompresses incrementally.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use support::{Session, Stream, edge_with, engine, listen, serve};
 
 const GZIP: (&str, &str) = ("accept-encoding", "gzip, deflate, br, zstd");
 
-/// What was chosen, and what it depends on.
+/// Returns the content encoding, and whether `Vary` lists `Accept-Encoding`.
 fn chosen(stream: &Stream) -> (Option<&str>, bool) {
     let encoding = stream.head.header("content-encoding");
     (encoding, stream.head.head.contains("vary: accept-encoding\n"))
@@ -56,7 +56,7 @@ async fn gzip_stream_is_prompt_and_resumable() {
     bob.call(serde_json::json!({"t": "subscribe", "id": 2, "room": "tea"})).await;
     let mut packed = ann.stream("", &[GZIP]).await;
     let mut plain = bob.stream("", &[]).await;
-    // That bob joined.
+    // The event that bob joined.
     packed.until("data: {\"t\":\"event\"").await;
     let words = |n: usize| format!("number {}{n}", "x".repeat(n * n));
     let mut marks = Vec::new();
@@ -75,7 +75,7 @@ async fn gzip_stream_is_prompt_and_resumable() {
     for n in 31..40 {
         assert_eq!(again.until("data").await, [format!("event \"{}\"", words(n))]);
     }
-    // The older stream of the two has ended in order, with its check sum; so does the newer.
+    // The older of the two streams has ended in order, with its checksum; so does the newer.
     assert_eq!(packed.rest().await, ["retry: 86400000", "disconnect 4101"]);
     let (last, ()) = tokio::join!(again.rest(), engine.drain(Duration::from_secs(5)));
     assert_eq!(last[1], "disconnect 4001");

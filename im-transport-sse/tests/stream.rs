@@ -37,7 +37,7 @@ async fn stream_carries_statuses_events_positions() {
     for words in ["a", "b\n\nid: AQA\r\rdata: x"] {
         ann.say("tea", words).await;
     }
-    // One line each, whatever they say.
+    // One line each, for any content.
     assert_eq!(stream.until("data").await, ["event \"a\""]);
     let second = stream.at.clone();
     assert_eq!(stream.until("data").await, [r#"event "b\n\nid: AQA\r\rdata: x""#]);
@@ -45,7 +45,8 @@ async fn stream_carries_statuses_events_positions() {
     assert!(first != second && second != third);
     drop(stream);
     only(&engine, 0).await;
-    // Taken up by what browsers send, or by the query; the header is newer than the query of the same address.
+    // Resumed by the header of browsers, or by the query; the header takes precedence, because it
+    // is newer than the address.
     let query = format!("?at={first}");
     let mut again = ann.stream(&query, &[("last-event-id", &second)]).await;
     assert!(again.until("data").await[0].starts_with("event \"b"));
@@ -53,8 +54,8 @@ async fn stream_carries_statuses_events_positions() {
     assert_eq!(again.until("data").await, ["event \"a\""]);
 }
 
-/// The position of a session with many rooms is longer than a message. It comes as often as a quarter of the bytes allows,
-/// and what it does not cover comes again.
+/// The position of a session with many rooms is longer than a message. It takes at most about a
+/// quarter of the bytes, and events that it does not cover are redelivered.
 #[tokio::test]
 async fn long_positions_come_less_often() {
     const ROOMS: usize = 60;
@@ -100,23 +101,27 @@ async fn ticket_replaces_session_and_credentials() {
     let granted = ann.call(json!({"t": "ticket", "id": 4})).await;
     let ticket = granted["ticket"].as_str().unwrap();
     let as_it_is = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
-    assert!(ticket.chars().all(as_it_is), "it stands in an address: {ticket}");
+    assert!(ticket.chars().all(as_it_is), "the ticket needs no escaping in a URL: {ticket}");
     let query = format!("?ticket={ticket}&at={position}");
     let refused =
         ask(at, &format!("GET /im/sse{query}"), &[("last-event-id", &position)], b"").await;
-    assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opened nothing yet");
+    assert_eq!(
+        (refused.status, refused.code()),
+        (401, Some(4301)),
+        "the ticket has opened no stream yet"
+    );
     let mut stream = Stream::open(at, &query, &[]).await;
     ann.say("tea", "a").await;
     assert_eq!(stream.until("data").await, ["event \"a\""]);
     let position = stream.at.clone();
     let refused = ask(at, &format!("GET /im/sse{query}"), &[], b"").await;
-    assert_eq!((refused.status, refused.code()), (401, Some(4301)), "it opens one stream");
+    assert_eq!((refused.status, refused.code()), (401, Some(4301)), "a ticket opens one stream");
     ann.say("tea", "b").await;
     let mut stream = Stream::open(at, &query, &[("last-event-id", &position)]).await;
     assert_eq!(stream.until("data").await, ["event \"b\""]);
 }
 
-/// A browser's stream that is cut before anything was said is taken up by its ticket all the same.
+/// A browser's stream that is cut before the first message is resumed with its ticket.
 #[tokio::test]
 async fn stream_resumes_from_first_block() {
     let engine = engine(EngineConfig::default()).await;
@@ -160,7 +165,7 @@ async fn bad_requests_get_their_codes() {
     }
     assert_eq!(ask(at, "POST /im/sse", &[session], b"").await.status, 405);
     ann.room("tea").await;
-    assert_eq!(stream.until("data").await, ["tea ok"], "nobody else notices");
+    assert_eq!(stream.until("data").await, ["tea ok"], "other streams are unaffected");
 }
 
 #[tokio::test]
@@ -203,7 +208,7 @@ async fn half_closed_peer_keeps_receiving() {
         };
         read.drain(..end);
     };
-    // The server looks whether anybody reads, twice.
+    // The server probes twice whether the peer still reads.
     until(":\n\n").await;
     bob.say("tea", "is heard").await;
     until("is heard").await;
@@ -245,7 +250,7 @@ async fn silent_stream_gets_heartbeats() {
     let at = listen(&engine(config).await, ListenerConfig::default()).await;
     let ann = Session::open(at, "ann").await;
     let mut stream = ann.stream("", &[]).await;
-    // It need not say anything, however long that takes.
+    // The client may be silent for any time.
     for _ in 0..10 {
         stream.until(":").await;
     }
@@ -268,7 +273,7 @@ async fn idle_peer_is_disconnected_alone() {
     let idle = ann.stream("", &[]).await;
     let words = "x".repeat(30_000);
     let mut said = 0;
-    // Until the buffers on the way are full.
+    // Until all buffers of the connection are full.
     while engine.connections() > 1 {
         let mid = format!("{said:0>24}");
         let send = json!({"t": "send", "id": 3, "room": "tea", "mid": mid, "content": &words});
@@ -280,7 +285,7 @@ async fn idle_peer_is_disconnected_alone() {
     drop(idle);
 }
 
-/// The peer's machine is off, or its network gone: it neither confirms nor refuses what is sent to it.
+/// The peer's machine is off, or its network gone: it neither acknowledges nor refuses bytes.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn vanished_peer_is_disconnected() {
@@ -301,7 +306,8 @@ async fn vanished_peer_is_disconnected() {
     reader.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 200");
     assert_eq!(engine.connections(), 1);
-    // From here on the system throws away whatever arrives for it: a filter that lets nothing pass.
+    // From here on the system drops everything that arrives for the peer: the filter rejects all
+    // packets.
     let nothing = socket2::SockFilter::new(0x06, 0, 0, 0);
     socket2::SockRef::from(&reader).attach_filter(&[nothing]).unwrap();
     only(&engine, 0).await;

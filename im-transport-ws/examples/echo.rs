@@ -1,23 +1,25 @@
-//! Sends each WebSocket message back, on the transport's own codec: what `cargo xtask autobahn` tests.
+//! Echoes each WebSocket message on the transport's own codec, for `cargo xtask autobahn`.
 //!
-//! The first line of output says where it listens. It ends with its standard input, or by Ctrl-C or SIGTERM.
+//! The first line of output is the address. It stops when its standard input ends, on Ctrl-C, or on
+//! SIGTERM.
 
 use std::io::{self, Read};
 
 use im_http::{Listener, ListenerConfig};
 use im_transport_ws::echo::Echo;
 
-/// Bytes of a message: the largest of the Autobahn suite.
+/// Maximum bytes of a message: the largest of the Autobahn suite.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of frame headers in a message: the suite sends 4 MiB in frames of 64 bytes, each with a header of six.
+/// Maximum bytes of frame headers in a message: the suite sends 4 MiB in frames of 64 bytes, each
+/// with a header of six.
 const MAX_FRAMING_BYTES: usize = 1024 * 1024;
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
     let listener = Listener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    // Whoever started it may be gone without a word.
+    // The parent process may end without a signal.
     let (gone, left) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || gone.send(io::stdin().read_to_end(&mut Vec::new())));
     let stop = async {

@@ -1,7 +1,8 @@
-//! Closing in good order (RFC 6455 section 7), within a bound.
+//! The closing handshake (RFC 6455 section 7), bounded in time.
 //!
-//! A socket that is dropped with bytes unread is reset by the system, and a reset can overtake the close frame on its
-//! way to the peer. So where the peer has not said its own goodbye, what still comes in is read and forgotten.
+//! If a socket is dropped with bytes unread, the system resets it, and the reset can overtake the
+//! close frame on its way to the peer. Unless the peer has sent its own close frame, incoming bytes
+//! are therefore read and discarded.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,10 +19,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, OpCode};
 use crate::codec::Socket;
 use crate::link::Link;
 
-/// Longest reason in a close frame, in bytes: a control frame holds 125, two of them for the code (RFC 6455 section 5.5).
+/// Longest reason in a close frame, in bytes: a control frame holds 125, of which the code takes
+/// two (RFC 6455 section 5.5).
 const MAX_REASON: usize = 123;
 
-/// Boxed, for every connection needs it once only, at its end.
+/// Boxed, because every connection needs it only once, at its end.
 type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Sends a close frame, and waits for the peer's.
@@ -33,7 +35,8 @@ pub(crate) fn send_close<'a, S: Socket>(
     let frame =
         CloseFrame { code: disconnect.code.into(), reason: reason(&disconnect.message).into() };
     bounded(within, async move {
-        // A pong that is due goes first: nothing may follow the close frame (RFC 6455 section 5.5.1).
+        // A pending pong is flushed first: nothing may follow the close frame (RFC 6455 section
+        // 5.5.1).
         if ws.flush().await.is_err() || ws.send(Message::Close(Some(frame))).await.is_err() {
             return;
         }
@@ -41,14 +44,14 @@ pub(crate) fn send_close<'a, S: Socket>(
             match ws.next().await {
                 Some(Ok(Message::Close(_))) => return hang_up(ws).await,
                 Some(Ok(_)) => {}
-                // What comes is not, or no longer, WebSocket.
+                // The input is not WebSocket, or ended.
                 Some(Err(_)) | None => return linger(ws).await,
             }
         }
     })
 }
 
-/// Answers the peer's close frame. tungstenite has the answer ready.
+/// Answers the peer's close frame. tungstenite has queued the answer.
 pub(crate) fn answer_close<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     within: Duration,
@@ -59,8 +62,8 @@ pub(crate) fn answer_close<S: Socket>(
     })
 }
 
-/// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite writes nothing to
-/// such a peer, so the frame is made here.
+/// Sends a close frame to a peer that has ended its half of the connection without one. tungstenite
+/// writes nothing to such a peer, so the frame is built here.
 pub(crate) async fn close_half_closed<S: Socket>(link: &mut Link<S>, disconnect: &Disconnect) {
     let payload = [&disconnect.code.to_be_bytes(), reason(&disconnect.message).as_bytes()].concat();
     let pushed = link.push(OpCode::Control(Control::Close), &payload);
@@ -79,21 +82,21 @@ fn bounded<'a>(within: Duration, polite: impl Future<Output = ()> + Send + 'a) -
     })
 }
 
-/// Says that nothing more will come.
+/// Ends our half of the connection.
 async fn hang_up<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
     if let Err(error) = ws.get_mut().shutdown().await {
         tracing::debug!(%error, "the peer was gone before the end");
     }
 }
 
-/// Says that nothing more will come, and forgets what still comes in.
+/// Ends our half of the connection, and discards further input.
 async fn linger<S: Socket>(ws: &mut WebSocketStream<Link<S>>) {
     hang_up(ws).await;
     let mut forgotten = [0; 512];
     while matches!(ws.get_mut().read(&mut forgotten).await, Ok(count) if count > 0) {}
 }
 
-/// As much of the text as a close frame holds.
+/// Cuts a text to the length that a close frame can hold.
 fn reason(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_REASON)]
 }

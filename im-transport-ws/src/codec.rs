@@ -1,4 +1,4 @@
-//! WebSocket messages over a socket: tungstenite on a [`Link`], as every connection has it.
+//! WebSocket messages over a socket: tungstenite on a [`Link`], one per connection.
 
 use im_core::Code;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -8,10 +8,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::link::{Flooded, Link};
 
-/// Bytes that tungstenite reads at once. Kept for the connection's whole life, so small; [`Link`] makes up for it.
+/// Size of tungstenite's read buffer, in bytes. It lives as long as the connection, so it is small;
+/// [`Link`] compensates for that.
 const READ_BUFFER: usize = 256;
 
-/// Bytes of control frames that tungstenite may hold back: a few times the largest (RFC 6455 section 5.5).
+/// Maximum bytes of control frames that tungstenite may buffer: a few times the largest (RFC 6455
+/// section 5.5).
 const MAX_CONTROL: usize = 1024;
 
 /// A socket, raw or wrapped.
@@ -19,7 +21,7 @@ pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
-/// The server's side of WebSocket over a link. A message has up to `limit` bytes.
+/// Creates the server side of WebSocket over a link. A message has up to `limit` bytes.
 pub(crate) async fn over<S: Socket>(link: Link<S>, limit: usize) -> WebSocketStream<Link<S>> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -30,7 +32,7 @@ pub(crate) async fn over<S: Socket>(link: Link<S>, limit: usize) -> WebSocketStr
     WebSocketStream::from_raw_socket(link, Role::Server, Some(config)).await
 }
 
-/// What the peer did wrong; nothing if it or its socket is simply gone.
+/// Returns the code of a protocol violation; `None` if the peer or its socket is gone.
 pub(crate) fn fault(error: &WsError) -> Option<Code> {
     match error {
         WsError::Capacity(_) => Some(Code::TooLarge),

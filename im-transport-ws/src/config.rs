@@ -1,33 +1,38 @@
-//! The knobs of the transport.
+//! Configuration of the transport.
 
 use std::time::Duration;
 
-/// The knobs of the transport. How large a message may be, how many connections there may be and when a silent one ends
-/// is the engine's to say.
+/// Configuration of the transport. The engine bounds the size of a message, the number of
+/// connections and the idle time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WsConfig {
-    /// Bytes that are taken from the outbox and written at once. 16 KiB by default: a hundred chat messages share a
-    /// system call, and a slow reader holds no more than this beside its outbox. Worst case in memory: this and one
-    /// frame per connection, while it is being written.
+    /// Maximum bytes taken from the outbox for one write. 16 KiB by default: a hundred chat
+    /// messages share a system call, and a slow peer holds no more than this besides its outbox.
+    /// Worst case in memory: this and one frame per connection during a write.
     pub max_write_bytes: usize,
-    /// Pings and pongs that a peer may send within 10 s. 100 by default: clients ping every few seconds at most. A
-    /// faster one is closed with `RateLimited`; commands have the engine's own limit.
+    /// Maximum of pings and pongs of a peer within 10 s. 100 by default: clients ping every few
+    /// seconds at most. Above it the connection is closed with `RateLimited`; the engine limits
+    /// commands separately.
     pub max_controls: u32,
-    /// Bytes of frame headers, and of masks, that the fragments of one message may have. 16 KiB by default: some 2,000 fragments,
-    /// while most clients send one. A message in more of them, also in empty ones that never end, is closed with `RateLimited`.
+    /// Maximum bytes of frame headers and masks for the fragments of one message. 16 KiB by
+    /// default: some 2,000 fragments, while most clients send one. A message with more fragments,
+    /// also empty ones without end, is closed with `RateLimited`.
     pub max_framing_bytes: usize,
-    /// How long a peer may take nothing of what is written to it until it counts as gone. 10 s by default. Beyond that time
-    /// it has to take 500 bytes a second, so a page of 256 KiB may take nine minutes; worst case in memory: that page and
-    /// [`Self::max_write_bytes`] per connection for as long.
+    /// How long a peer may read nothing while bytes wait to be written, until it counts as gone. 10
+    /// s by default. Beyond that time it must read 500 bytes a second, so a page of 256 KiB may
+    /// take nine minutes. Worst case in memory: that page and [`Self::max_write_bytes`] per
+    /// connection for as long.
     pub write_timeout: Duration,
-    /// How long to wait for the peer's half of the closing handshake, or for a peer that closed only its own half to
-    /// take the goodbye. 2 s by default: a few round trips. A peer that is gone holds a socket for no longer.
+    /// How long to wait for the peer's half of the closing handshake, or for a peer that ended only
+    /// its own half to read the disconnect. 2 s by default: a few round trips. A peer that is gone
+    /// holds its socket for no longer.
     pub close_timeout: Duration,
-    /// How long the answer 101 may take to go out. 10 s by default.
+    /// How long the response 101 may take to be written. 10 s by default.
     pub upgrade_timeout: Duration,
-    /// Shortest time between two writes. None by default, so nothing is ever delayed. 50 ms, say, makes fewer and
-    /// larger packets for those who prefer them; what is due meanwhile waits in the outbox, under its bound.
+    /// Shortest time between two writes. Zero by default, so that nothing is delayed. 50 ms, for
+    /// example, produces fewer and larger packets; meanwhile frames wait in the outbox, within its
+    /// bound.
     pub write_interval: Duration,
 }
 

@@ -1,7 +1,8 @@
 //! The one task of a connection.
 //!
-//! Its future is kept small, for there is one per connection and most of them wait: whatever is rare or large (a message
-//! being taken by the engine, a write that does not go through at once, closing) is boxed while it lasts.
+//! Its future is small, because there is one per connection and most of them wait. Whatever is rare
+//! or large is boxed while it lasts: a message that the engine processes, a write that does not
+//! complete at once, closing.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -27,10 +28,10 @@ use crate::codec::{self, Socket};
 use crate::link::Link;
 use crate::service::Live;
 
-/// The slowest peer that is written to for as long as it takes, in bytes a second: less than any network in use carries.
+/// Minimum rate of a slow peer, in bytes a second: below that of any network in use.
 const SLOWEST: f64 = 500.0;
 
-/// Over which time control frames are counted.
+/// The time window in which control frames are counted.
 pub(crate) const CONTROL_WINDOW: Duration = Duration::from_secs(10);
 
 type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -39,36 +40,36 @@ type Boxed<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub(crate) struct Session<S> {
     ws: WebSocketStream<Link<S>>,
     live: Live,
-    /// Control frames since a moment at most [`CONTROL_WINDOW`] ago.
+    /// Control frames since `controls_since`, at most [`CONTROL_WINDOW`] ago.
     controls: u32,
     controls_since: Instant,
 }
 
-/// How a conversation ended.
+/// How a connection ended.
 enum End {
-    /// The engine says goodbye.
+    /// The engine disconnects.
     Disconnect(Box<Disconnect>),
-    /// The peer said goodbye.
+    /// The peer sent a close frame.
     PeerClosed,
-    /// The peer sends nothing more and has not said goodbye. It may still read.
+    /// The peer has ended its half without a close frame. It may still read.
     HalfClosed,
-    /// The socket is of no more use.
+    /// The socket is unusable.
     Gone,
 }
 
-/// What came in.
+/// A received input.
 enum Received {
-    /// A message, being taken by the engine.
+    /// A message, being processed by the engine.
     Message(Boxed<'static>),
     /// A ping or a pong.
     Control,
-    /// Something that the peer must not send.
+    /// A violation of the protocol by the peer.
     Fault(Code),
-    /// Nothing further.
+    /// The end of the input.
     End(End),
 }
 
-/// What happened next.
+/// The next event of a connection.
 enum Event {
     Taken,
     Rested,
@@ -77,7 +78,7 @@ enum Event {
 }
 
 impl<S: Socket> Session<S> {
-    /// A connection over `socket`, from which `early` has been read already.
+    /// Creates a connection over `socket`, from which `early` has been read already.
     pub(crate) async fn new(socket: S, early: Bytes, live: Live) -> Self {
         let shared = live.shared();
         let (message, framed) = (shared.max_message_bytes(), shared.max_bytes_of_a_message());
@@ -102,7 +103,7 @@ impl<S: Socket> Session<S> {
                     End::Gone => {}
                 }
             };
-            // The engine may be in the middle of a message. It was told of the end, so this does not take long.
+            // The engine may be processing a message. The connection is closed, so this ends soon.
             tokio::join!(closing, wait_for(&mut taking));
         }
     }
@@ -112,7 +113,8 @@ impl<S: Socket> Session<S> {
         let mut listening = true;
         loop {
             let max = self.live.shared().config().max_write_bytes;
-            // Not biased: neither may a flood of events keep commands out, nor the other way round.
+            // Not biased, so that neither a flood of events nor a flood of commands starves the
+            // other.
             let event = tokio::select! {
                 () = wait_for(taking), if taking.is_some() => Event::Taken,
                 () = wait_for(&mut resting), if resting.is_some() => Event::Rested,
@@ -152,7 +154,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Writes the answers that are due and the engine's goodbye to a peer that only reads, if it still does.
+    /// Writes the pending acks and the disconnect to a peer that has ended its half.
     fn flush_and_close(&mut self, within: Duration) -> Boxed<'_> {
         let connection = self.live.connection().clone();
         let words = async {
@@ -171,7 +173,7 @@ impl<S: Socket> Session<S> {
         Box::pin(async move {
             let both = async { tokio::join!(connection.finish(), words) };
             if tokio::time::timeout(within, both).await.is_err() {
-                tracing::debug!("the peer does not read any more");
+                tracing::debug!("the peer did not read the disconnect within close_timeout");
             }
         })
     }
@@ -204,7 +206,7 @@ impl<S: Socket> Session<S> {
         Received::Message(Box::pin(async move { connection.submit(bytes).await }))
     }
 
-    /// A ping, which tungstenite answers, or a pong, with so many bytes of payload.
+    /// Handles a ping, which tungstenite answers, or a pong, with a payload of that many bytes.
     fn control(&mut self, payload: usize) -> Received {
         self.ws.get_mut().control_read(payload);
         self.live.connection().heard();
@@ -223,7 +225,7 @@ impl<S: Socket> Session<S> {
     fn fault(&self, error: &WsError) -> Received {
         match codec::fault(error) {
             Some(code) => {
-                tracing::debug!(%error, "the peer broke the protocol");
+                tracing::debug!(%error, "the peer violated the protocol");
                 Received::Fault(code)
             }
             None if is_end_of_stream(error) => {
@@ -234,7 +236,7 @@ impl<S: Socket> Session<S> {
         }
     }
 
-    /// Writes a batch in one go. Gives the engine's goodbye, if this was the last one.
+    /// Writes a batch in one go. Returns the engine's disconnect if this was the last batch.
     async fn send(&mut self, batch: Batch) -> Result<Option<Box<Disconnect>>, Code> {
         let Batch { id, frames, heartbeat, close, .. } = batch;
         self.queue(&frames, heartbeat).map_err(|_| Code::Closed)?;
@@ -261,7 +263,7 @@ impl<S: Socket> Session<S> {
     async fn flush(&mut self) -> Result<(), Code> {
         let within = self.live.shared().config().write_timeout;
         let link = self.ws.get_mut();
-        // Nearly always the system takes it all; only otherwise is there a timer.
+        // Usually the system accepts everything at once; only otherwise a timer is needed.
         let flushed = match poll_fn(|cx| Poll::Ready(Pin::new(&mut *link).poll_flush(cx))).await {
             Poll::Ready(flushed) => flushed,
             Poll::Pending => Box::pin(flush_slowly(link, self.live.connection(), within)).await?,
@@ -269,7 +271,8 @@ impl<S: Socket> Session<S> {
         flushed.map_err(|_| Code::Closed)
     }
 
-    /// The pause until the next write, if one is wished for. There is none while the outbox holds more than a batch.
+    /// Returns the pause until the next write, if configured. No pause while the outbox holds more
+    /// than a batch.
     fn rest(&self, full: bool) -> Option<Boxed<'static>> {
         let interval = self.live.shared().config().write_interval;
         (interval > Duration::ZERO && !full)
@@ -277,7 +280,7 @@ impl<S: Socket> Session<S> {
     }
 }
 
-/// The next message. Bytes of one that has not arrived as a whole are a sign of life.
+/// Returns the next message. Bytes of an incomplete message also count as a sign of life.
 async fn next_message<S: Socket>(
     ws: &mut WebSocketStream<Link<S>>,
     connection: &Connection,
@@ -285,7 +288,7 @@ async fn next_message<S: Socket>(
     let mut watched = Watched { connection, is_read_up: false };
     poll_fn(|cx| {
         let polled = ws.poll_next_unpin(cx);
-        // A task that has had its turn finds nothing either.
+        // A task out of its cooperative budget reads nothing either.
         watched.is_read_up |= polled.is_pending() && has_budget_remaining();
         if ws.get_mut().take_arrived() && polled.is_pending() {
             connection.heard();
@@ -295,7 +298,7 @@ async fn next_message<S: Socket>(
     .await
 }
 
-/// Tells the engine, once the socket is not looked at any more, that until then it was read up, if it was.
+/// Reports to the engine, once reading stops, that the socket was read to exhaustion, if it was.
 struct Watched<'a> {
     connection: &'a Connection,
     is_read_up: bool,
@@ -309,9 +312,10 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// Writes what the system did not take at once. The peer is given up when it takes nothing for `within`, or less than
-/// [`SLOWEST`] bytes a second beyond that time; once the connection is to end, it has `within` and no more. What it takes is a
-/// sign of life.
+/// Writes bytes that the system did not accept at once, and counts progress as a sign of life.
+///
+/// The peer counts as slow if it reads nothing for `within`, or less than [`SLOWEST`] bytes a
+/// second beyond that time. Once the connection is to end, it has `within` in total.
 async fn flush_slowly<S: Socket>(
     link: &mut Link<S>,
     connection: &Connection,
@@ -336,8 +340,8 @@ async fn flush_slowly<S: Socket>(
     .await
 }
 
-/// Goes on with the message that the engine has taken, while something else is done: if nobody looked after it, it might
-/// keep others waiting, at the store for instance.
+/// Polls the message that the engine processes while the task does other work. Without polling it
+/// might block others, for example while it holds a permit of the store.
 fn go_on(taking: &mut Option<Boxed<'static>>, cx: &mut Context<'_>) {
     if taking.as_mut().is_some_and(|taking| taking.as_mut().poll(cx).is_ready()) {
         *taking = None;
@@ -354,7 +358,7 @@ fn size(batch: &Batch) -> usize {
     batch.frames.iter().map(Bytes::len).sum()
 }
 
-/// The stream came to its end where a close frame should have been. The other direction may still be open.
+/// Whether the stream ended without a close frame. The other direction may still be open.
 fn is_end_of_stream(error: &WsError) -> bool {
     matches!(error, WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))
 }

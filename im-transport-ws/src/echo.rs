@@ -1,7 +1,8 @@
-//! A service that sends each message back, for suites of tests such as Autobahn's.
+//! A service that echoes each message, for test suites such as Autobahn's.
 //!
-//! Handshake, codec, writing and closing are those of the transport; only the engine is missing. Unlike the transport it
-//! takes text and binary messages on the same connection, and closes with the codes of RFC 6455 section 7.4.1.
+//! Handshake, codec, writing and closing are those of the transport, without the engine. Unlike the
+//! transport it accepts text and binary messages on the same connection, and closes with the codes
+//! of RFC 6455 section 7.4.1.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -32,24 +33,27 @@ use crate::{closing, handshake};
 /// How long to wait for the peer's half of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The service. Cheap to clone; all clones share their connections.
+/// The echo service. Cheap to clone; all clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Echo {
     bounds: Bounds,
     tasks: TaskTracker,
 }
 
-/// What a message may take.
+/// Bounds on a message.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     message: usize,
-    /// The same with the headers of its frames.
+    /// Bytes of a message including the headers of its frames.
     framed: u32,
 }
 
 impl Echo {
-    /// An echo of messages of up to so many bytes, and as many of frame headers beside them as the transport's
-    /// [`WsConfig::max_framing_bytes`](crate::WsConfig::max_framing_bytes). Each connection holds two messages at most.
+    /// Creates an echo for messages of up to `max_message_bytes`.
+    ///
+    /// `max_framing_bytes` bounds their frame headers, as the transport's
+    /// [`WsConfig::max_framing_bytes`](crate::WsConfig::max_framing_bytes) does. Each connection
+    /// holds two messages at most.
     pub fn new(max_message_bytes: usize, max_framing_bytes: usize) -> Self {
         let framed = max_message_bytes.saturating_add(max_framing_bytes);
         let framed = u32::try_from(framed).unwrap_or(u32::MAX);
@@ -119,7 +123,7 @@ async fn talk<S: Socket>(socket: S, early: Bytes, bounds: Bounds) {
     }
 }
 
-/// What the peer is told that broke the protocol.
+/// Returns the disconnect for a protocol violation; `None` if the peer is gone.
 fn disconnect(error: &WsError) -> Option<Disconnect> {
     codec::fault(error)?;
     let code = match error {

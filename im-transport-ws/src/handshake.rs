@@ -1,4 +1,4 @@
-//! What is checked before the answer 101 (RFC 6455 section 4.2).
+//! Checks before the response 101 (RFC 6455 section 4.2).
 
 use http::header::{
     ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
@@ -10,7 +10,7 @@ use im_core::wire::Encoding;
 use im_http::{Refusal, elements, lists, only};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-/// The answer 101 to a good request, and the encoding agreed on.
+/// Returns the response 101 to a valid request, and the negotiated encoding.
 pub(crate) fn agree<B, T>(
     request: &Request<B>,
     body: impl FnOnce() -> T,
@@ -24,7 +24,7 @@ pub(crate) fn agree<B, T>(
     }
     upgrade_is_wished(request.version(), headers)?;
     if once(headers, &SEC_WEBSOCKET_VERSION)?.is_none_or(|version| version != "13") {
-        let words = "this server speaks version 13 of WebSocket";
+        let words = "this server supports WebSocket version 13";
         return Err(upgrade_required(Code::WrongVersion, words));
     }
     let mut response = accept(once(headers, &SEC_WEBSOCKET_KEY)?, body)?;
@@ -39,11 +39,11 @@ pub(crate) fn agree<B, T>(
     Ok((response, encoding))
 }
 
-/// Refuses a request that does not ask for WebSocket, and says what is missing: most of all a proxy in between may have
-/// dropped it.
+/// Refuses a request that does not ask for WebSocket, and names the missing headers: usually a
+/// proxy in front has dropped them.
 fn upgrade_is_wished(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     let mut missing = Vec::new();
-    // HTTP/1.0 knows no upgrade (RFC 9110 section 7.8).
+    // HTTP/1.0 has no upgrade (RFC 9110 section 7.8).
     if version < Version::HTTP_11 {
         missing.push("HTTP/1.1");
     }
@@ -58,18 +58,19 @@ fn upgrade_is_wished(version: Version, headers: &HeaderMap) -> Result<(), Refusa
     }
     let missing = missing.join(", ");
     let words = format!(
-        "this address speaks WebSocket, and the request lacks {missing}; if a proxy is in between, it has to hand that on: \
+        "this is a WebSocket endpoint, and the request lacks {missing}; a proxy in front must forward it: \
          see docs/proxies.md"
     );
     Err(upgrade_required(Code::Malformed, &words))
 }
 
-/// The value of a header that must not stand there twice (RFC 6455 section 11.3).
+/// Returns the value of a header that must not occur twice (RFC 6455 section 11.3).
 fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refusal> {
     only(headers, name).map_err(|e| Refusal::new(Code::Malformed, e.message()))
 }
 
-/// The answer to a key. tungstenite reads the first line of a list header only, so it is shown a request of one line each.
+/// Builds the response to a key. tungstenite reads only the first line of a list header, so it
+/// receives a request with one line of each.
 fn accept<T>(key: Option<&HeaderValue>, body: impl FnOnce() -> T) -> Result<Response<T>, Refusal> {
     let mut request = Request::new(());
     let headers = request.headers_mut();
@@ -83,9 +84,9 @@ fn accept<T>(key: Option<&HeaderValue>, body: impl FnOnce() -> T) -> Result<Resp
         .map_err(|e| Refusal::new(Code::Malformed, e.to_string()))
 }
 
-/// The first subprotocol offered that we speak; `None` if none was offered.
+/// Returns the first supported subprotocol offered; `None` if none was offered.
 fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
-    // A name that is no text is not spoken here, and was offered nevertheless.
+    // A name that is not text is unsupported, but it was offered.
     let mut offered = elements(headers, &SEC_WEBSOCKET_PROTOCOL).peekable();
     if offered.peek().is_none() {
         return Ok(None);
@@ -93,13 +94,13 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, Refusal> {
     match offered.flatten().find_map(|name| Encoding::from_subprotocol(&name)) {
         Some(encoding) => Ok(Some(encoding)),
         None => {
-            let words = "the subprotocols are im.v1.json and im.v1.msgpack";
+            let words = "no offered subprotocol is supported: use im.v1.json or im.v1.msgpack";
             Err(Refusal::new(Code::WrongEncoding, words).status(StatusCode::BAD_REQUEST))
         }
     }
 }
 
-/// RFC 9110 section 15.5.22 and RFC 6455 section 4.4: say what would be understood.
+/// Builds a 426 that names the supported protocol (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 pub(crate) fn upgrade_required(code: Code, message: &str) -> Refusal {
     Refusal::new(code, message)
         .status(StatusCode::UPGRADE_REQUIRED)
@@ -111,7 +112,8 @@ pub(crate) fn upgrade_required(code: Code, message: &str) -> Refusal {
 mod tests {
     use super::*;
 
-    /// The example handshake of RFC 6455 section 1.3, with some headers left out or put in their place.
+    /// The example handshake of RFC 6455 section 1.3, with some headers replaced or, if empty,
+    /// removed.
     fn request(changes: &[(&'static str, &str)]) -> Request<()> {
         let mut request = Request::get("/chat").body(()).unwrap();
         let usual = [

@@ -1,4 +1,4 @@
-//! WebSocket transport of the im engine (RFC 6455): mounts in any tower router, as a warp filter, or stands alone.
+//! WebSocket transport of the im engine (RFC 6455): in any tower router, in warp, or alone.
 //!
 //! ```no_run
 //! use axum::Router;
@@ -16,23 +16,24 @@
 //! # }
 //! ```
 //!
-//! As a warp filter: `warp::path("ws").and(im_http::warp::mount(ws))`. Without a router, with or without TLS:
-//! `im_http::Listener::bind(address).await?.serve(ws)`.
+//! As a warp filter: `warp::path("ws").and(im_http::warp::mount(ws))`. Without a router, with or
+//! without TLS: `im_http::Listener::bind(address).await?.serve(ws)`.
 //!
-//! The subprotocol chooses the encoding: `im.v1.json` (text messages, also without a subprotocol) or `im.v1.msgpack`
-//! (binary messages). Each frame of the engine is a message of its own; what is due at the same time goes out in one
-//! write. A connection is closed with the number of its [`im_core::Code`] as close code.
+//! The subprotocol selects the encoding: `im.v1.json` (text messages, also without a subprotocol)
+//! or `im.v1.msgpack` (binary messages). Each frame of the engine is one WebSocket message; frames
+//! that are due together share one write. A connection is closed with the number of its
+//! [`im_core::Code`] as close code.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config` | the knobs |
-//! | `handshake` | what is checked before the answer 101 |
-//! | `service` | the tower service, and who owns its connections |
+//! | `config` | configuration |
+//! | `handshake` | checks before the response 101 |
+//! | `service` | the tower service, the owner of its connections |
 //! | `connection` | the one task of a connection |
 //! | `codec` | WebSocket messages over a socket |
-//! | `closing` | closing in good order |
+//! | `closing` | the closing handshake |
 //! | `link` | the socket between tungstenite and the system, without buffers while idle |
-//! | `echo` | a service that sends each message back, for suites of tests; only with the feature `echo` |
+//! | `echo` | a service that echoes each message, for test suites; only with the feature `echo` |
 
 mod closing;
 mod codec;

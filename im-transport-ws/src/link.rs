@@ -1,12 +1,14 @@
 //! The socket between tungstenite and the system, without buffers while idle.
 //!
-//! tungstenite keeps a read and a write buffer per connection for its whole life, and neither ever shrinks. With ten
-//! thousand connections that wait, these buffers are most of the memory. So tungstenite gets buffers of a few hundred
-//! bytes, and this link has what makes up for it: it reads into the stack and keeps what tungstenite does not take at
-//! once, and it collects frames to be written in a buffer that is given back as soon as all is written.
+//! tungstenite keeps a read and a write buffer per connection for its whole life, and neither ever
+//! shrinks. With ten thousand idle connections these buffers would be most of the memory. So
+//! tungstenite has buffers of a few hundred bytes, and this link compensates: it reads into a
+//! buffer on the stack and keeps only the bytes that tungstenite does not accept at once, and it
+//! collects outgoing frames in a buffer that is freed as soon as they are written.
 //!
-//! tungstenite puts the fragments of a message together by itself, and reads on as long as there are any, also empty ones that
-//! never end. So the link counts the bytes that it takes for one message, and fails beyond a bound.
+//! tungstenite assembles the fragments of a message by itself, and reads on as long as there are
+//! any, also empty ones without end. The link therefore counts the bytes that it returns for one
+//! message, and fails beyond a bound.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -18,26 +20,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 
-/// Bytes that are asked of the system in one read.
+/// Bytes requested from the system in one read.
 const READ: usize = 4096;
 
-/// Bytes of control frames (pongs, a close) that may wait while the peer does not read.
+/// Maximum bytes of control frames (pongs, a close) that wait while the peer does not read.
 const MAX_CONTROL: usize = 1024;
 
-/// A socket with what was read too early and what was not yet written.
+/// A socket with its surplus of read bytes and its unwritten bytes.
 #[derive(Debug)]
 pub(crate) struct Link<S> {
     socket: S,
     early: Bytes,
     late: Vec<u8>,
     written: usize,
-    /// Bytes arrived since this was last asked.
+    /// Whether bytes have arrived since the last query.
     arrived: bool,
-    /// Bytes that may still be read for the message that is on its way, frame headers included.
+    /// Bytes that may still be read for the current message, frame headers included.
     left: u32,
 }
 
-/// A message takes more bytes than a message may, frame headers included.
+/// The error for a message that exceeds its bound of bytes, frame headers included.
 #[derive(Debug)]
 pub(crate) struct Flooded;
 
@@ -50,42 +52,43 @@ impl fmt::Display for Flooded {
 impl std::error::Error for Flooded {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    /// A link over `socket`, from which `early` has been read already.
+    /// Creates a link over `socket`, from which `early` has been read already.
     pub(crate) fn new(socket: S, early: Bytes, left: u32) -> Self {
-        // A copy, for `early` may be a slice of a larger buffer.
+        // A copy, because `early` may be a slice of a larger buffer.
         let early = Bytes::copy_from_slice(&early);
         Self { socket, early, late: Vec::new(), written: 0, arrived: false, left }
     }
 
-    /// Whether bytes have arrived since this was last asked.
+    /// Returns whether bytes have arrived since the last call.
     pub(crate) fn take_arrived(&mut self) -> bool {
         std::mem::take(&mut self.arrived)
     }
 
-    /// Bytes of what is being written that the socket has taken.
+    /// Returns how many pending bytes the socket has accepted.
     pub(crate) fn written(&self) -> usize {
         self.written
     }
 
-    /// The next message may take so many bytes.
+    /// Resets the budget of bytes for the next message.
     pub(crate) fn begin_message(&mut self, left: u32) {
         self.left = left;
     }
 
-    /// A control frame with so many bytes of payload was read, which belongs to no message.
+    /// Refunds a control frame with a payload of that many bytes, which belongs to no message.
     pub(crate) fn control_read(&mut self, payload: usize) {
-        // Two bytes of header and the mask, four.
+        // Two bytes of header and four of mask.
         self.left = self.left.saturating_add(u32::try_from(payload + 6).unwrap_or(u32::MAX));
     }
 
-    /// Bytes go to tungstenite.
+    /// Counts bytes that are returned to tungstenite.
     fn count(&mut self, bytes: usize) -> io::Result<()> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.left = self.left.checked_sub(bytes).ok_or_else(|| io::Error::other(Flooded))?;
         Ok(())
     }
 
-    /// Adds a whole frame, as a server sends it: unmasked (RFC 6455 section 5.1). It is written by the next flush.
+    /// Queues a whole frame, unmasked as a server sends it (RFC 6455 section 5.1). The next flush
+    /// writes it.
     pub(crate) fn push(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
         let header = FrameHeader { opcode, ..FrameHeader::default() };
         let length = payload.len() as u64;
@@ -146,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Link<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Link<S> {
-    /// Takes what tungstenite writes: control frames. Data frames are pushed.
+    /// Accepts tungstenite's writes, which are control frames. Data frames are pushed.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The tower service, and who owns its connections.
+//! The tower service, the owner of its connections.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,15 +31,17 @@ use crate::handshake;
 
 /// WebSocket as a tower service. Cheap to clone; all clones share their connections.
 ///
-/// It answers every request that reaches it, so mount it under the path of your choice. Which pages may connect is the
-/// [`im_http::Edge`]'s to say; alone, it lets in pages of the same origin. Its connections belong to it: end them by [`Self::shutdown`], or all connections of the engine by the engine's `drain`.
+/// It answers every request that it receives, so mount it under a path of your choice. The
+/// [`im_http::Edge`] decides which pages may connect; without one, pages of the same origin may.
+/// The service owns its connections: end them with [`Self::shutdown`], or all connections of the
+/// engine with the engine's `drain`.
 #[derive(Clone)]
 pub struct WebSocket {
     shared: Arc<Shared>,
 }
 
 impl WebSocket {
-    /// WebSocket for this engine.
+    /// Creates the WebSocket service of an engine.
     pub fn new(engine: Engine, config: WsConfig) -> Self {
         let live = Mutex::new(Some(HashMap::new()));
         Self {
@@ -55,8 +57,8 @@ impl WebSocket {
         }
     }
 
-    /// Takes no further connections, closes all with [`Code::Draining`], and waits until they have ended. That takes
-    /// about as long as the time-outs for writing and closing, at most.
+    /// Refuses new connections, closes all with [`Code::Draining`], and waits until they have
+    /// ended. That takes at most about as long as the time-outs for writing and closing.
     pub async fn shutdown(&self) {
         let live = self.shared.live.lock().take();
         for connection in live.into_iter().flat_map(HashMap::into_values) {
@@ -82,7 +84,8 @@ impl WebSocket {
         Ok(response)
     }
 
-    /// Tells the operator of handshakes that a proxy in between has probably changed. Others are the client's own fault.
+    /// Warns of handshakes that a proxy in front has probably changed. Others are faults of the
+    /// client.
     fn warn<B>(&self, request: &Request<B>, refusal: &Refusal) {
         if request.headers().contains_key(SEC_WEBSOCKET_KEY)
             && let Some(left_out) = self.shared.warned.due()
@@ -126,7 +129,8 @@ impl<B> Service<Request<B>> for WebSocket {
     }
 }
 
-/// Waits for the upgrade, and starts the connection's own task, whose future is of the size that its socket needs.
+/// Waits for the upgrade, and spawns the connection's own task, whose future is sized for its
+/// socket.
 async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
     let shared = live.shared.clone();
     let upgraded = match tokio::time::timeout(shared.config.upgrade_timeout, upgrade).await {
@@ -137,7 +141,7 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
     match raw {
         Raw::Tcp(socket, early, permit) => {
             live.permit = permit;
-            // Only a socket that is gone already refuses.
+            // Fails only for a socket that is gone already.
             let _ = socket.set_nodelay(true);
             shared.tasks.spawn(Session::new(socket, early, live).await.run().instrument(span));
         }
@@ -152,11 +156,11 @@ async fn begin(upgrade: OnUpgrade, mut live: Live, span: tracing::Span) {
     }
 }
 
-/// What the connection runs over.
+/// The stream under a connection.
 pub(crate) enum Raw {
-    /// The socket itself, what was read from it already, and its permit at our listener.
+    /// The socket itself, the bytes read from it already, and its permit at our listener.
     Tcp(TcpStream, Bytes, Option<Box<SocketPermit>>),
-    /// TLS, a Unix socket, a router that wraps it: through hyper's box.
+    /// TLS, a Unix socket, or a router that wraps the socket: hyper's boxed stream.
     Other(Upgraded),
 }
 
@@ -176,13 +180,13 @@ impl Raw {
     }
 }
 
-/// What all connections share.
+/// State shared by all connections.
 pub(crate) struct Shared {
     engine: Engine,
     config: WsConfig,
     origins: Origins,
     warned: LogThrottle,
-    /// The connections there are; nothing once shut down.
+    /// Open connections; `None` after shutdown.
     live: Mutex<Option<HashMap<u64, Connection>>>,
     last: AtomicU64,
     tasks: TaskTracker,
@@ -197,14 +201,14 @@ impl Shared {
         self.engine.limits().max_message_bytes
     }
 
-    /// Bytes that one message may take, headers of its frames included.
+    /// Returns the maximum bytes of one message, headers of its frames included.
     pub(crate) fn max_bytes_of_a_message(&self) -> u32 {
         let most = self.max_message_bytes().saturating_add(self.config.max_framing_bytes);
         u32::try_from(most).unwrap_or(u32::MAX)
     }
 }
 
-/// A connection on the list of those to close at shutdown, for as long as this lives.
+/// A connection that shutdown closes, registered for as long as this lives.
 pub(crate) struct Live {
     shared: Arc<Shared>,
     number: u64,
@@ -234,7 +238,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        // Dropped after the lock is free: the last clone of a connection detaches its session.
+        // Dropped after the lock is released: the last clone of a connection detaches its session.
         let _listed = self.shared.live.lock().as_mut().and_then(|live| live.remove(&self.number));
     }
 }

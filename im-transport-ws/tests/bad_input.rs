@@ -1,4 +1,4 @@
-//! What must not be sent: each gets its close code, and nobody else notices.
+//! Invalid input: each kind gets its close code, and other connections are unaffected.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use im_transport_ws::WsConfig;
 use support::{BINARY, Client, FIN, PING, PONG, TEXT, close, frame, greeted, server};
 use tokio::net::TcpStream;
 
-/// Sends the bytes after a hello, and expects the code; another connection lives on.
+/// Sends the bytes after a hello and expects the code; another connection stays open.
 async fn is_closed_with(bytes: &[u8], code: Code) {
     let address = server(WsConfig::default()).await;
     let mut other = greeted(address).await;
@@ -56,7 +56,7 @@ async fn text_message_on_binary_connection_closes() {
 
 #[tokio::test]
 async fn oversized_frame_is_refused_by_header() {
-    // Only the header is sent: nothing of that size is ever waited for or kept.
+    // Only the header is sent: the server neither waits for nor allocates that size.
     let length = (Limits::default().max_message_bytes as u64 + 1).to_be_bytes();
     let header = [&[FIN | TEXT, 0x80 | 127], length.as_slice(), &[0; 4]].concat();
     is_closed_with(&header, Code::TooLarge).await;

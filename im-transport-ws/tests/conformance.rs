@@ -1,4 +1,4 @@
-//! The transport suite over real sockets, with a client that is not ours.
+//! The transport suite over real sockets, with a third-party client.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail like tests")]
 
 use std::net::SocketAddr;
@@ -22,12 +22,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// What the system may hold for a client that does not read.
+/// Maximum bytes that the system buffers for a client that does not read.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
 struct Served {
     addresses: Vec<SocketAddr>,
-    /// Ends with the factory.
+    /// Aborted when the factory is dropped.
     _listeners: JoinSet<()>,
 }
 
@@ -67,7 +67,7 @@ impl TransportFactory for Served {
     }
 }
 
-/// The number in the body of a refusal.
+/// Reads the code in the body of a refusal.
 fn code_of(body: Option<&[u8]>) -> Option<u16> {
     let body: serde_json::Value = serde_json::from_slice(body?).ok()?;
     u16::try_from(body.get("code")?.as_u64()?).ok()
@@ -75,7 +75,7 @@ fn code_of(body: Option<&[u8]>) -> Option<u16> {
 
 struct Link {
     outbound: mpsc::UnboundedSender<Frame>,
-    /// Writes, so that the suite need not wait for a server that does not read.
+    /// Writes in the background, so that the suite does not block on a server that does not read.
     writer: JoinHandle<()>,
     stream: SplitStream<WebSocketStream<TcpStream>>,
 }
@@ -87,9 +87,9 @@ impl Link {
         Self { outbound, writer: tokio::spawn(write(sink, frames)), stream }
     }
 
-    /// Frames by hand: what is sent need not be right.
+    /// Frames are built by hand, because the suite also sends invalid ones.
     fn push(&mut self, payload: Bytes, code: Data, last: bool) {
-        // A writer that is gone means that the connection is.
+        // If the writer is gone, so is the connection.
         let _ = self.outbound.send(Frame::message(payload, OpCode::Data(code), last));
     }
 }

@@ -1,4 +1,4 @@
-//! How connections end, on either side's wish or nobody's.
+//! How connections end: by either side, or by a lost peer.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,7 +52,7 @@ async fn reset_socket_is_gone() {
     let engine = engine().await;
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
     let mut client = greeted(listen(&ws).await).await;
-    // Closed with the answer unread, a socket is reset.
+    // If it is closed with the answer unread, the system resets the socket.
     client.text(r#"{"t":"ping","id":2}"#).await;
     within(client.stream.readable()).await.unwrap();
     drop(client);
@@ -71,7 +71,7 @@ async fn quiet_peer_gets_heartbeats() {
         client.bytes(&frame(FIN | PONG, b"")).await;
     }
     client.is_alive().await;
-    // From now on it answers no more.
+    // From now on the client answers no ping.
     assert_eq!(client.closed().await.0, Code::IdleTimeout.number());
     drop(client);
     all_gone(&engine).await;
@@ -124,7 +124,7 @@ async fn unread_socket_is_disconnected() {
     client.hello().await;
     let began = Instant::now();
     let ping = frame(FIN | TEXT, br#"{"t":"ping","id":9}"#);
-    // Its answers fill the pipe; then the server no longer reads, and at last it gives up.
+    // The acks fill the pipe; then the server stops reading, and finally disconnects.
     while within(client.stream.write_all(&ping)).await.is_ok() {}
     assert!(began.elapsed() >= Duration::from_secs(3));
     ws.shutdown().await;
@@ -150,7 +150,7 @@ async fn pings_are_answered_with_their_payload() {
     assert_eq!(client.frame().await, (FIN | PONG, b"are you there".to_vec()));
 }
 
-/// Pings may go on forever below the flood limit.
+/// Pings below the flood limit may continue without end.
 #[tokio::test(start_paused = true)]
 async fn moderate_pings_never_close() {
     let ws = service(WsConfig::default().max_controls(3)).await;
@@ -173,6 +173,6 @@ async fn write_interval_delays_without_loss() {
     for id in 100..103 {
         client.is_answered(id).await;
     }
-    // Each answer waits for the end of the pause after the write before it.
+    // Each answer waits for the end of the pause after the previous write.
     assert!(began.elapsed() >= 3 * interval, "{:?}", began.elapsed());
 }

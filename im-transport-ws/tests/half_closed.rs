@@ -1,4 +1,4 @@
-//! Peers who end their half of the connection without a close frame, and go on reading.
+//! Peers that end their half of the connection without a close frame, and continue to read.
 
 #![allow(
     clippy::unwrap_used,
@@ -78,14 +78,14 @@ async fn half_closed_unread_socket_times_out() {
     let engine = engine().await;
     let config = WsConfig::default().close_timeout(Duration::from_secs(3));
     let ws = WebSocket::new(engine.clone(), config);
-    // The goodbye does not fit into the pipe.
+    // The disconnect does not fit into the pipe.
     let mut client = Client::open(in_memory(&ws, 16), "").await.unwrap();
     client.hello().await;
     let began = Instant::now();
     client.stream.shutdown().await.unwrap();
     while engine.connections() > 0 {
         tokio::time::advance(Duration::from_millis(10)).await;
-        assert!(began.elapsed() < Duration::from_secs(4), "it is held for too long");
+        assert!(began.elapsed() < Duration::from_secs(4), "the connection is held for too long");
     }
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
 }

@@ -1,4 +1,4 @@
-//! The same service in every place where it can be mounted.
+//! The same service, mounted in every supported way.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// Hello, a command, goodbye.
+/// Sends a hello, a command and a close.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut client: Client<S>) {
     client.hello().await;
     client.is_alive().await;

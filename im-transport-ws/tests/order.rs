@@ -1,4 +1,4 @@
-//! The order of one's own sends, where messages wait unread while the one before them is being carried out.
+//! Sender order, while messages wait unread behind one that is being executed.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use support::{Client, FIN, TEXT, frame, in_memory};
 use tokio::io::DuplexStream;
 
-/// How long a send that was refused is waited for, and more: wire/SPEC.md, "Sends".
+/// Longer than the wait for the retry of a refused send: wire/SPEC.md, "Sends".
 const LONG: Duration = Duration::from_secs(20);
 
 async fn start() -> (Arc<FaultyStore>, Client<DuplexStream>) {
@@ -41,7 +41,7 @@ fn send(id: u64) -> Value {
     json!({"t": "send", "id": id, "room": "tea", "mid": mid, "content": id})
 }
 
-/// The codes of the answers to these commands, and 0 for those that were carried out.
+/// Returns the codes of the acks of these commands, 0 for those that succeeded.
 async fn codes(client: &mut Client<DuplexStream>, ids: &[u64]) -> Vec<u64> {
     let mut codes = vec![None; ids.len()];
     while codes.contains(&None) {
@@ -74,7 +74,7 @@ async fn send_behind_slow_command_keeps_order() {
         tokio::time::advance(LONG).await;
         gate.open();
         assert_eq!(codes(&mut client, &[10, 11, 12]).await, [4202, 0, 4206], "{messages}");
-        // In their order they are taken.
+        // In their order they are accepted.
         let again: Vec<u8> = [send(20), send(12)]
             .into_iter()
             .map(|mut send| {
@@ -90,7 +90,8 @@ async fn send_behind_slow_command_keeps_order() {
     }
 }
 
-/// What arrives long after a refusal, from somebody who has given the refused send up, is taken at once.
+/// A send that arrives long after a refusal, from a client that has abandoned the refused send, is
+/// accepted.
 #[tokio::test(start_paused = true)]
 async fn send_long_after_refusal_passes() {
     let (store, mut client) = start().await;

@@ -1,4 +1,4 @@
-//! Readers who read too little or nothing: what they are told, how the end is counted, and that nobody else notices.
+//! Slow and silent readers: their disconnect, the count of its code, and unaffected others.
 
 #![allow(
     clippy::unwrap_used,
@@ -64,7 +64,7 @@ impl Recorder for Closed {
     }
 }
 
-/// A small outbox, so that little is enough to fill it.
+/// An engine with small outboxes, which fill quickly.
 async fn engine(policy: SlowSubscriber) -> Engine {
     let config = EngineConfig::default()
         .outbox_bytes(32 * 1024)
@@ -74,7 +74,7 @@ async fn engine(policy: SlowSubscriber) -> Engine {
     Engine::builder().allow_anonymous().config(config).start().await.unwrap()
 }
 
-/// Comes in under a name and follows the room `tea`, which is made if need be.
+/// Says hello as `name` and subscribes to the room `tea`, which is created if needed.
 async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, name: &str) {
     client.command(&json!({"t": "hello", "id": 1, "v": 1, "user": name})).await;
     client.command(&json!({"t": "create", "id": 2, "room": "tea", "open": true})).await;
@@ -83,21 +83,21 @@ async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>, na
     assert_eq!(status["rooms"][0]["status"], "ok", "{status}");
 }
 
-/// A message of 8 KiB in the room. Gives its seq.
+/// Publishes a message of 8 KiB in the room. Returns its seq.
 async fn publish(engine: &Engine) -> u64 {
     let room = Target::Room(RoomId::new("tea").unwrap());
     let pot = UserId::new("pot").unwrap();
     engine.publish(Publish::text(room, pot, &"x".repeat(8192))).await.unwrap().seq.get()
 }
 
-/// Somebody in the same room, who reads.
+/// Connects another subscriber of the room, which reads.
 async fn bystander(ws: &WebSocket) -> Client<DuplexStream> {
     let mut client = Client::open(in_memory(ws, 1 << 16), "").await.unwrap();
     subscribe(&mut client, "bystander").await;
     client
 }
 
-/// A message for the room, which the bystander hears. Membership events come before the first one.
+/// Publishes a message, which the bystander receives. Membership events precede the first one.
 async fn heard_by(bystander: &mut Client<DuplexStream>, engine: &Engine) {
     let seq = publish(engine).await;
     loop {
@@ -122,7 +122,7 @@ async fn slow_subscriber_is_disconnected_alone() {
     for _ in 0..50 {
         heard_by(&mut bystander, &engine).await;
     }
-    // Only now it reads: what was on its way, and why there is no more.
+    // The client reads only now: the bytes in flight, and the reason of the disconnect.
     let (code, words) = slow.closed_cleanly().await;
     assert_eq!((code, words.as_str()), (4203, Code::SlowSubscriber.meaning()));
     drop(slow);
@@ -137,7 +137,7 @@ async fn slow_subscriber_is_disconnected_alone() {
 async fn unread_socket_is_disconnected_alone() {
     let closed = Closed::with(Code::SlowSubscriber);
     let _recording = metrics::set_default_local_recorder(&closed);
-    // Readers are waited for as long as they take anything; this one takes nothing.
+    // A reader that makes progress is kept; this one reads nothing.
     let engine = engine(SlowSubscriber::CatchUp).await;
     let config = WsConfig::default().write_timeout(Duration::from_millis(200));
     let ws = WebSocket::new(engine.clone(), config);
@@ -148,14 +148,14 @@ async fn unread_socket_is_disconnected_alone() {
     subscribe(&mut silent, "silent").await;
     let mut bystander = bystander(&ws).await;
     assert_eq!(engine.connections(), 2);
-    // The window of the socket fills up, a write waits, and then the connection is gone.
+    // The window of the socket fills up, a write waits, and then the connection is closed.
     support::within(async {
         while engine.connections() > 1 {
             heard_by(&mut bystander, &engine).await;
         }
     })
     .await;
-    assert_eq!(closed.count(), 1, "it is counted under its number");
+    assert_eq!(closed.count(), 1, "the disconnect is counted under its code");
     heard_by(&mut bystander, &engine).await;
     bystander.is_alive().await;
     drop(silent);
@@ -165,13 +165,14 @@ async fn unread_socket_is_disconnected_alone() {
 async fn idle_peer_blocks_no_store_call() {
     let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
     let engine = Engine::builder().allow_anonymous().store(store.clone()).start().await.unwrap();
-    // Nobody is given up in this test.
+    // No client is disconnected in this test.
     let patient = WsConfig::default().write_timeout(Duration::from_secs(3600));
     let ws = WebSocket::new(engine.clone(), patient);
     let mut slow = Client::open(in_memory(&ws, 4096), "").await.unwrap();
     subscribe(&mut slow, "slow").await;
     let mut bystander = bystander(&ws).await;
-    // A command of the slow one has the only turn at the store, and then its socket fills up.
+    // A command of the slow client holds the only permit of the store, and then its socket fills
+    // up.
     let gate = store.hold(Operation::Members, Moment::Before);
     store.take_turns(1);
     let asked = json!({"t": "members", "id": 5, "room": "tea"});

@@ -1,4 +1,4 @@
-//! Bytes in motion are a sign of life: messages that take longer than the time-outs, in both directions.
+//! Progress is a sign of life: messages that exceed the time-outs, in both directions.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,7 +42,7 @@ async fn with_history(ws: &WebSocket) -> Client<DuplexStream> {
     client
 }
 
-/// A command that takes four times the idle time to arrive, at a few bytes a second, is carried out.
+/// A command that takes four times the idle time to arrive, at a few bytes a second, is executed.
 #[tokio::test(start_paused = true)]
 async fn slow_message_keeps_the_connection() {
     let ws = WebSocket::new(engine().await, WsConfig::default());
@@ -78,15 +78,15 @@ async fn slow_page_is_delivered_whole() {
         tokio::time::sleep(SECOND).await;
         read += client.stream.read(&mut [0; 1024]).await.unwrap();
     }
-    // What is left ends in the middle of nothing: read on until a whole frame is an answer again.
+    // The read stopped inside a frame: read on until a whole frame is an ack again.
     tokio::time::timeout(SECOND, client.stream.read_to_end(&mut Vec::new())).await.unwrap_err();
     client.is_alive().await;
 }
 
-/// Acks of all connections are nearly too many, and this peer is in the middle of taking a page.
+/// The acks of all connections are close to their bound while this peer reads a page.
 #[tokio::test(start_paused = true)]
 async fn slow_peer_outlives_full_ack_budget() {
-    // One page that waits, beside what the next one would reserve, is three quarters of all.
+    // One page that waits, and the reservation of the next one, are three quarters of the bound.
     let config =
         EngineConfig::default().max_page_bytes(64 * 1024).acks_bytes(160 * 1024).tick(SECOND);
     let engine = Engine::builder().allow_anonymous().config(config).start().await.unwrap();
@@ -104,7 +104,7 @@ async fn slow_peer_outlives_full_ack_budget() {
     client.is_alive().await;
 }
 
-/// A peer that takes a byte now and then is given up in the end.
+/// A peer that reads single bytes is disconnected in the end.
 #[tokio::test(start_paused = true)]
 async fn single_byte_peer_is_disconnected() {
     let engine = engine().await;
@@ -115,6 +115,6 @@ async fn single_byte_peer_is_disconnected() {
     while engine.connections() > 0 {
         tokio::time::sleep(5 * SECOND).await;
         client.stream.read_u8().await.unwrap();
-        assert!(begin.elapsed() < 60 * SECOND, "it is still written to");
+        assert!(begin.elapsed() < 60 * SECOND, "the peer is still connected");
     }
 }

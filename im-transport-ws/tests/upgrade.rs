@@ -1,4 +1,4 @@
-//! Who is let in, and what the others are told.
+//! Accepted and refused handshakes, with the texts of refusals.
 
 #![allow(
     clippy::unwrap_used,
@@ -196,7 +196,7 @@ async fn stripped_handshake_names_missing_headers() {
         |lines: &[&str]| lines.iter().fold(good.clone(), |head, line| head.replace(line, ""));
     let (connection, upgrade) = ("Connection: Upgrade\r\n", "Upgrade: websocket\r\n");
     for (head, missing) in [
-        // What nginx sends for a bare `proxy_pass`.
+        // The request of nginx with a bare `proxy_pass`.
         (
             without(&[connection, upgrade])
                 .replace("HTTP/1.1", "HTTP/1.0")
@@ -206,7 +206,7 @@ async fn stripped_handshake_names_missing_headers() {
         (without(&[connection]), &["Connection: Upgrade"]),
         (without(&[upgrade]), &["Upgrade: websocket"]),
     ] {
-        // It also names itself as `Host`, so that the page's origin is a foreign one.
+        // The proxy also sends its own `Host`, so the page's origin is a foreign one.
         let head =
             head.replace("Sec-WebSocket-V", "Origin: https://chat.example.org\r\nSec-WebSocket-V");
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -236,14 +236,14 @@ async fn upgraded_sockets_per_address_are_bounded() {
     let mut refused = connect_from("127.0.0.1", at).await;
     let _ = refused.write_all(upgrade_head("").as_bytes()).await;
     let read = within(refused.read(&mut [0; 8])).await;
-    assert!(matches!(read, Ok(0) | Err(_)), "it was closed at once: {read:?}");
+    assert!(matches!(read, Ok(0) | Err(_)), "the connection was not closed at once: {read:?}");
     let stranger = connect_from("127.0.0.2", at).await;
     Client::open(stranger, "").await.unwrap().hello().await;
     first.is_alive().await;
     second.bytes(&close(1000)).await;
     assert_eq!(second.closed().await.0, 1000);
     drop(second);
-    // The listener hears of it at some time.
+    // The listener notices the end of the connection some time later.
     within(async {
         loop {
             let mut stream = connect_from("127.0.0.1", at).await;

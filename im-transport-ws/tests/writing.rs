@@ -1,4 +1,4 @@
-//! What is due at the same time goes out in one write.
+//! Frames that are due together share one write.
 
 #![allow(
     clippy::unwrap_used,

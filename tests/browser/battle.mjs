@@ -1,10 +1,10 @@
-// Plays the monster battle as two people would, over all four transports at once. Started by tests/tests/battle.rs, which
-// sets these:
+// Plays the monster battle as two users, over all four transports at once. Started by
+// tests/tests/battle.rs, which sets these:
 //
 //   IM_TEST_BATTLE                the server's binary
 //   IM_TEST_CHROMIUM              the browser's binary
 //   IM_TEST_NODE_MODULES_BROWSER  the folder that holds playwright-core
-//   IM_TEST_SCREENSHOTS           where to put the pictures
+//   IM_TEST_SCREENSHOTS           the folder for screenshots
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const env = (name) => process.env[name] ?? assert.fail(`${name} is not set`);
-// Modules that are imported ignore NODE_PATH, so the package is required by its folder.
+// Imported modules ignore NODE_PATH, so the package is required by its folder.
 const { chromium } = createRequire(import.meta.url)(join(env("IM_TEST_NODE_MODULES_BROWSER"), "playwright-core"));
 
 const FLAGS = [
@@ -26,9 +26,9 @@ const ROUNDS = 6;
 const mistakes = [];
 const pages = [];
 
-// ---- the server -------------------------------------------------------------------------------------------------
+// ---- the server ---------------------------------------------------------------------------------
 
-/** Starts it on a free port, with nobody but the people of this test. */
+/** Starts the server on a free port, without any users but those of this test. */
 async function startServer() {
   const server = spawn(env("IM_TEST_BATTLE"), ["--listen", "127.0.0.1:0", "--bots", "0", "--respawn-ms", "500"], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -42,10 +42,10 @@ async function startServer() {
       return { server, url };
     }
   }
-  return assert.fail("the server ended before it said where to go");
+  return assert.fail("the server ended before it printed its address");
 }
 
-// ---- people -----------------------------------------------------------------------------------------------------
+// ---- users --------------------------------------------------------------------------------------
 
 async function person(browser, url, name, family, look = {}) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, colorScheme: "light", ...look });
@@ -64,7 +64,7 @@ async function person(browser, url, name, family, look = {}) {
 
 const panel = ({ page }, transport) => page.locator(`.panel[data-transport="${transport}"]`);
 
-/** What each panel shows. */
+/** Returns the content of each panel. */
 function shown({ page }) {
   return page.locator(".panel").evaluateAll((panels) => panels.map((one) => ({
     transport: one.dataset.transport,
@@ -82,7 +82,7 @@ function shown({ page }) {
 
 const nextFrame = (page) => page.evaluate(() => new Promise(requestAnimationFrame));
 
-/** Looks, frame by frame, until it is so. */
+/** Checks in every frame until the condition holds. */
 async function until(what, look) {
   const deadline = Date.now() + 60_000;
   for (;;) {
@@ -96,7 +96,7 @@ async function until(what, look) {
 const same = (values) => new Set(values.map((value) => JSON.stringify(value))).size === 1;
 const alike = (panels) => same(panels.map(({ applied, hp, shares }) => ({ applied, hp, shares })));
 
-/** Waits until every panel of both has seen this much, and all say the same. */
+/** Waits until every panel of both has applied at least this much, and all are equal. */
 function agree(people, atLeast) {
   return until("all panels agree", async () => {
     const all = (await Promise.all(people.map(shown))).flat();
@@ -104,7 +104,7 @@ function agree(people, atLeast) {
   });
 }
 
-// ---- what has to hold ---------------------------------------------------------------------------------------------
+// ---- checks -------------------------------------------------------------------------------------
 
 async function allFourAreOnline(ada) {
   await until("four panels are online", async () => (await shown(ada)).filter(({ state }) => state === "online").length === 4);
@@ -126,11 +126,11 @@ async function eachIsMeasured(ada) {
     await ada.page.getByRole("button", { name: "Strike", exact: true }).click();
     await agree([ada], applied + ALL.length);
   }
-  // Counts are drawn once a second: they are right when the last hits are in them.
+  // Counts are drawn once a second, so they are right once the last hits are included.
   const panels = await until("times and counts are shown", async () => {
     const all = await shown(ada);
     const [, sse, poll, short] = all.map(({ requests }) => requests);
-    // Every hit of an event stream is a request; polling has more, for what comes down.
+    // Every hit over an event stream is a request; polling has more, for the downlink.
     const counted = sse > ROUNDS && poll > sse && short > sse;
     return counted && all.every(({ median }) => / m?s$/.test(median)) && all;
   });
@@ -146,7 +146,7 @@ async function lateUpdatesAreDropped(ada) {
   await ada.page.getByText("Delay updates").click();
   await ada.page.getByText("Keep striking").click();
   await until("late updates on every panel", async () => (await shown(ada)).every(({ late: [late] }) => late >= 4));
-  // It does not go back meanwhile, whatever comes late.
+  // Hit points do not go back meanwhile, whatever arrives late.
   let last = 0;
   for (let look = 0; look < 20; look++) {
     const { applied } = (await shown(ada))[0];
@@ -169,7 +169,7 @@ async function theFamilyTalks(bela, chidi) {
   assert.equal(await chidi.page.locator("#messages span b").count(), 0, "markup is text");
 }
 
-/** Whoever looks at one transport sees the same battle. */
+/** A page with one transport shows the same battle. */
 async function oneTransportIsEnough(ada, bela) {
   await bela.page.getByLabel("Transport", { exact: true }).selectOption("sse");
   await until("one panel", async () => same([(await shown(bela)).map(({ transport, state }) => [transport, state]), [["sse", "online"]]]));
@@ -214,7 +214,7 @@ async function main() {
     const gone = once(server, "exit");
     server.kill("SIGINT");
     const [code] = await gone;
-    assert.equal(code, 0, "Ctrl-C ends it in good order");
+    assert.equal(code, 0, "Ctrl-C stops it cleanly");
   }
 }
 

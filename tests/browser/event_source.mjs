@@ -1,5 +1,5 @@
-// Follows a room with Chromium's own `EventSource`, in a page of the server's. Prints what it read. Started by
-// tests/tests/foreign_http.rs, which sets these:
+// Subscribes to a room with Chromium's own `EventSource`, in a page of the server. Prints what it
+// read. Started by tests/tests/foreign_http.rs, which sets these:
 //
 //   IM_TEST_CHROMIUM              the browser's binary
 //   IM_TEST_NODE_MODULES_BROWSER  the folder that holds playwright-core
@@ -10,7 +10,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const { IM_TEST_CHROMIUM: executablePath, IM_TEST_NODE_MODULES_BROWSER: modules } = process.env;
-// Modules that are imported ignore NODE_PATH, so the package is required by its folder.
+// Imported modules ignore NODE_PATH, so the package is required by its folder.
 const { chromium } = createRequire(import.meta.url)(join(modules, "playwright-core"));
 
 const FLAGS = [

@@ -1,10 +1,10 @@
-// Drives the quickstart page as two people would. Started by tests/tests/browser.rs, which sets these:
+// Drives the quickstart page as two users. Started by tests/tests/browser.rs, which sets these:
 //
 //   IM_TEST_QUICKSTART            the server's binary
 //   IM_TEST_CHROMIUM              the browser's binary
 //   IM_TEST_NODE_MODULES_BROWSER  the folder that holds playwright-core
 //   IM_TEST_DATA                  an empty folder for the server
-//   IM_TEST_SCREENSHOTS           where to put the pictures
+//   IM_TEST_SCREENSHOTS           the folder for screenshots
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const env = (name) => process.env[name] ?? assert.fail(`${name} is not set`);
-// Modules that are imported ignore NODE_PATH, so the package is required by its folder.
+// Imported modules ignore NODE_PATH, so the package is required by its folder.
 const { chromium } = createRequire(import.meta.url)(join(env("IM_TEST_NODE_MODULES_BROWSER"), "playwright-core"));
 
 const FLAGS = [
@@ -25,7 +25,7 @@ const FLAGS = [
 const MORE_THAN_A_PAGE = 60;
 const ATTACK = `<img src="x" onerror="document.title = 'broken in'">`;
 
-// ---- the server -------------------------------------------------------------------------------------------------
+// ---- the server ---------------------------------------------------------------------------------
 
 async function freePort() {
   const probe = createServer().listen(0, "127.0.0.1");
@@ -49,11 +49,11 @@ async function startServer() {
     console.log(`  server: ${line}`);
     if (line.includes("open http://")) break;
   }
-  assert.equal(server.exitCode, null, "the server ended before it said where to go");
+  assert.equal(server.exitCode, null, "the server ended before it printed its address");
   server.stdout.resume(); // nobody reads on, but it must not block
 }
 
-/** Ends the server: at once by SIGKILL, in good order by SIGINT. Gives its exit code. */
+/** Ends the server: at once by SIGKILL, cleanly by SIGINT. Returns its exit code. */
 async function endServer(signal) {
   const gone = once(server, "exit");
   server.kill(signal);
@@ -61,11 +61,11 @@ async function endServer(signal) {
   return code;
 }
 
-// ---- people -----------------------------------------------------------------------------------------------------
+// ---- users --------------------------------------------------------------------------------------
 
 const mistakes = [];
 
-/** Somebody with a browser of their own, at the door. */
+/** Opens the page for a user with a browser context of their own. */
 async function person(browser, url, name, look = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, colorScheme: "light", ...look });
   const page = await context.newPage();
@@ -93,7 +93,7 @@ async function say({ page }, text) {
   await page.keyboard.press("Enter");
 }
 
-/** Waits until this text stands in the log, confirmed. */
+/** Waits until this text is in the log, confirmed. */
 function sees({ page }, text) {
   return page.locator("#messages .text").getByText(text, { exact: true }).waitFor();
 }
@@ -102,7 +102,7 @@ function texts({ page }) {
   return page.locator("#messages .text").allTextContents();
 }
 
-// ---- what has to hold ---------------------------------------------------------------------------------------------
+// ---- checks -------------------------------------------------------------------------------------
 
 async function twoTalk(ada, bela) {
   await say(ada, "Hello! Is anybody here?");
@@ -111,7 +111,7 @@ async function twoTalk(ada, bela) {
   await sees(ada, "Yes. The tomatoes are turning red, I counted eleven this morning.");
   assert.equal(await ada.page.locator("#messages .own .text").textContent(), "Hello! Is anybody here?");
   assert.equal(await ada.page.locator("#messages .other .who").textContent(), "Bela");
-  assert.deepEqual(await ada.page.locator("#outbox li").count(), 0, "nothing is on its way any more");
+  assert.deepEqual(await ada.page.locator("#outbox li").count(), 0, "all messages are acknowledged");
 }
 
 async function typingIsShown(ada, bela) {
@@ -147,13 +147,13 @@ async function survivesRestart(ada, bela) {
   await sees(bela, "Written while the server was away.");
   await say(bela, "And it came through.");
   await Promise.all([sees(ada, "And it came through."), sees(bela, "And it came through.")]);
-  assert.deepEqual(await texts(bela), await texts(ada), "both see the same, nothing twice");
+  assert.deepEqual(await texts(bela), await texts(ada), "both see the same, each message once");
   await reloadFindsHistory(ada, bela);
 }
 
-/** A message that is not acknowledged when the page is reloaded is sent by the page that comes after it. */
+/** A message without an ack when the page is reloaded is sent by the reloaded page. */
 async function reloadKeepsTheOutbox(ada, bela) {
-  assert.equal(await endServer("SIGINT"), 0, "Ctrl-C ends it in good order");
+  assert.equal(await endServer("SIGINT"), 0, "Ctrl-C stops it cleanly");
   await isIn(ada, "waiting");
   await say(ada, "Written, and then reloaded.");
   await ada.page.locator("#outbox .pending").waitFor();
@@ -178,7 +178,7 @@ async function olderIsFetched(ada, bela) {
   assert.deepEqual(numbers, Array.from({ length: MORE_THAN_A_PAGE }, (_, n) => `Number ${n + 1}`));
 }
 
-/** A line on which every event comes twice, and some do not come at all: the page has to make it good. */
+/** On a line that redelivers every event and loses some, the page still shows each once. */
 async function badLineIsMadeGood(ada, _, chidi) {
   await chidi.page.routeWebSocket(/\/ws$/, (line) => {
     line.connectToServer().onMessage((data) => {
@@ -197,7 +197,10 @@ async function badLineIsMadeGood(ada, _, chidi) {
   assert.deepEqual(last, ["Heard 1", "Swallowed 1", "Heard 2", "Swallowed 2", "Swallowed 3", "Heard 3"]);
 }
 
-/** A tab that is duplicated has the other's storage, and with it the other's session. Each must find its own. */
+/**
+ * A duplicated tab has the original's storage, and with it its session. Each must get a session of
+ * its own.
+ */
 async function duplicatedTabsLiveSideBySide(ada, bela) {
   const held = await bela.page.evaluate(() => ({ ...sessionStorage }));
   const twin = { name: "Bela", page: await bela.page.context().newPage() };

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 
-PATIENCE = 20  # seconds that nothing may take; only there so that a fault does not hang
+PATIENCE = 20  # time limit of each wait, in seconds, so that a fault does not hang
 
 
 class Terminal:
-    """The interactive client, with its answers as they come."""
+    """The interactive client, and its answers."""
 
     def __init__(self, url):
         command = [sys.executable, "-X", "utf8", "-m", "websockets", url]
@@ -22,7 +22,7 @@ class Terminal:
 
     def listen(self):
         for line in self.client.stdout:
-            # Between codes that move the cursor, an answer is "< " and the message.
+            # Answers are "< " and the message, between codes that move the terminal's cursor.
             found = re.search(r"(?:\x1b\[L|^)< (.*)$", line.rstrip("\n"))
             with self.news:
                 if found:
@@ -52,12 +52,12 @@ class Terminal:
         return found
 
     def leave(self):
-        """Ctrl-D."""
+        """Closes the input, as Ctrl-D does."""
         self.client.stdin.close()
         if self.client.wait(PATIENCE) != 0:
             fail(f"the client ended with {self.client.returncode}")
         if self.answers:
-            fail(f"answers that the SPEC does not print: {self.answers}")
+            fail(f"answers that are not in the SPEC: {self.answers}")
 
 
 def as_regex(pattern):
@@ -95,7 +95,7 @@ def main(url, spec):
         answers += terminal.expect(patterns)
     terminal.leave()
     if len(answers) < len(first):
-        fail("the SPEC does not print an answer to each line")
+        fail("the SPEC does not have an answer to each line")
 
     print("\n# the reconnect")
     known = {"SESSION": field("session", answers[0]), "SECRET": field("secret", answers[0])}

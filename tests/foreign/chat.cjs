@@ -1,4 +1,4 @@
-// Two users talk, lose their connections and come back, by wire/SPEC.md alone.
+// Two users talk, lose their connections and reconnect, by wire/SPEC.md alone.
 //
 // usage: node chat.cjs URL        ends with 0 if everything was as the SPEC says
 "use strict";
@@ -7,7 +7,7 @@ const { randomBytes } = require("node:crypto");
 const { isDeepStrictEqual } = require("node:util");
 const WebSocket = require("ws");
 
-const PATIENCE_MS = 20_000; // that nothing may take; only there so that a fault does not hang
+const PATIENCE_MS = 20_000; // time limit of each wait, so that a fault does not hang
 
 class Refused extends Error {
   constructor(frame) {
@@ -24,7 +24,7 @@ function check(fact, words) {
 function soon(promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing came in ${PATIENCE_MS} ms: ${what}`)), PATIENCE_MS);
+    timer = setTimeout(() => reject(new Error(`timed out after ${PATIENCE_MS} ms: ${what}`)), PATIENCE_MS);
   });
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
@@ -100,7 +100,7 @@ class Client {
   begin(kind, fields = {}) {
     const id = ++this.last;
     const reply = new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
-    reply.catch(() => {}); // whoever waits for it sees the error
+    reply.catch(() => {}); // the caller that awaits it gets the error
     return { frame: { t: kind, id, ...fields }, reply };
   }
 
@@ -144,7 +144,7 @@ class Client {
       .map((event) => event.content.text);
   }
 
-  /** The network goes away: no closing handshake. */
+  /** Cuts the network: no closing handshake. */
   async cut() {
     this.ws.terminate();
     await soon(this.ended, "the end of a cut connection");
@@ -161,16 +161,16 @@ async function talk(alice, bob, room) {
   check(welcome.resumed === false && welcome.user === alice.user, "alice has a new session");
   await bob.connect();
   const made = await alice.ask("create", { room, kind: "group", members: [bob.user] });
-  check(made.seq === 1 && !made.duplicate, "the room's first event tells who is in it");
+  check(made.seq === 1 && !made.duplicate, "the room's first event contains its members");
   const told = () => bob.others.find((push) => push.t === "signal" && push.kind === "im.room");
   await bob.until(told, "word of the room");
-  check(told().to === bob.user && same(told().content, { room }), "bob is told that he is in a room");
+  check(told().to === bob.user && same(told().content, { room }), "bob is notified of his membership");
   let [status] = (await alice.ask("subscribe", { room })).rooms;
-  check(status.status === "ok" && status.cursor === 1, "alice follows from the head");
+  check(status.status === "ok" && status.cursor === 1, "alice subscribes from the head");
   [status] = (await bob.ask("subscribe", { room, epoch: made.epoch, since: 0 })).rooms;
-  check(status.status === "ok" && status.cursor === 0 && status.head === 1, "bob follows from the beginning");
+  check(status.status === "ok" && status.cursor === 0 && status.head === 1, "bob subscribes from the start of the log");
   await bob.until(() => bob.events(room).length > 0, "the members event");
-  check(bob.events(room)[0].kind === "im.members", "bob reads who is in the room");
+  check(bob.events(room)[0].kind === "im.members", "bob reads the members of the room");
 
   // Many in flight at once, several to a message.
   const replies = [];
@@ -197,8 +197,8 @@ async function once(alice, room) {
   const said = message(room, "only once");
   const first = await alice.ask("send", said);
   const again = await alice.ask("send", said);
-  check(again.duplicate && !first.duplicate, "the second is called a repeat");
-  check(again.seq === first.seq && again.at === first.at, "and has the first one's place and time");
+  check(again.duplicate && !first.duplicate, "the second is a duplicate");
+  check(again.seq === first.seq && again.at === first.at, "and has the first one's seq and time");
   const code = await alice.refused("send", { ...said, content: { text: "something else" } });
   check(code === 4524, "another content under the same id is a conflict");
 }
@@ -208,7 +208,7 @@ async function live(alice, bob, room) {
   await alice.ask("signal", { room, kind: "typing", content: true });
   const typing = () => bob.others.find((push) => push.t === "signal" && push.kind === "typing");
   await bob.until(typing, "a signal");
-  check(typing().room === room && typing().from === alice.user, "a signal tells where and from whom");
+  check(typing().room === room && typing().from === alice.user, "a signal contains its room and sender");
   check(typing().content === true, "bob sees that alice is typing");
   const stamps = [];
   for (const n of upTo(0, 2)) stamps.push((await alice.ask("put_state", { room, key: "kettle", value: { heat: n + 0.5 } })).stamp);
@@ -242,14 +242,14 @@ async function pages(alice, room) {
 }
 
 async function comeBack(alice, bob, room) {
-  console.log("# a connection is cut, and nothing is lost or repeated");
+  console.log("# a connection is cut, and nothing is lost or duplicated");
   const unanswered = message(room, "sent into the dark");
   bob.post(bob.begin("send", unanswered).frame);
   await bob.cut();
   for (const n of upTo(0, 2)) await alice.ask("send", message(room, `while bob is away ${n}`));
   const { epoch, seq } = bob.cursors.get(room);
   const welcome = await bob.connect();
-  check(welcome.resumed, "bob's session goes on");
+  check(welcome.resumed, "bob's session is resumed");
   const [status] = (await bob.ask("resume", { cursors: [[room, epoch, seq]] })).rooms;
   check(status.status === "ok" && status.cursor === seq, "the room is resumed from bob's cursor");
   await bob.ask("send", unanswered);
@@ -259,38 +259,38 @@ async function comeBack(alice, bob, room) {
     await user.until(() => user.cursors.get(room).seq >= head, "the last event");
   }
   const dark = bob.texts(room).filter((text) => text === "sent into the dark");
-  check(dark.length === 1, "what was sent twice is there once");
+  check(dark.length === 1, "the retried message is stored once");
   check(same(alice.texts(room), bob.texts(room)), "both have read the same");
   const seqs = bob.events(room).map((event) => event.seq);
   check(same(seqs, upTo(1, seqs.length)), `bob has read 1 to ${seqs.length}, each once`);
 }
 
 async function fromCheckpoint(bob, room) {
-  console.log("# coming back by a checkpoint");
+  console.log("# resuming by a checkpoint");
   const { epoch, seq } = bob.cursors.get(room);
   const { rev } = await bob.ask("checkpoint", { cursors: [[room, epoch, seq]] });
   await bob.cut();
   const welcome = await bob.connect();
   check(welcome.rev === rev, "the server holds the checkpoint");
   let [status] = (await bob.ask("resume", { rev })).rooms;
-  check(status.room === room && status.status === "ok" && status.cursor === seq, "it names the room and the cursor");
+  check(status.room === room && status.status === "ok" && status.cursor === seq, "it contains the room and the cursor");
   await bob.cut();
   await bob.connect();
   check((await bob.refused("resume", { rev })) === 4401, "an old revision is refused");
   [status] = (await bob.ask("resume", { cursors: [[room, epoch, seq]] })).rooms;
-  check(status.status === "ok", "and all cursors do without it");
+  check(status.status === "ok", "and all cursors work without it");
 }
 
 async function faults(alice, bob, room) {
-  console.log("# what is wrong is answered, or ends the connection");
+  console.log("# invalid input is refused, or ends the connection");
   check((await alice.refused("dance")) === 4502, "an unknown command is refused");
   check((await alice.refused("history", { room, limit: 0 })) === 4504, "so is a bad field");
   check((await alice.refused("send", { room, content: 1 })) === 4503, "and a missing one");
-  check((await alice.refused("subscribe", { room: "no-such-room" })) === 4520, "and a room that is not there");
-  check("now" in (await alice.ask("ping")), "and the connection lives on");
+  check((await alice.refused("subscribe", { room: "no-such-room" })) === 4520, "and a room that does not exist");
+  check("now" in (await alice.ask("ping")), "and the connection stays open");
   alice.ws.send("{broken");
   const broken = await soon(alice.ended, "the end of the connection");
-  check(alice.disconnect?.code === 4500, "what cannot be parsed is answered by disconnect 4500");
+  check(alice.disconnect?.code === 4500, "an invalid frame is answered by disconnect 4500");
   check(broken === 4500, "and closes with 4500");
   await bob.ask("logout");
   check((await soon(bob.ended, "the end of the connection")) === 4601, "logout closes with 4601");
@@ -298,7 +298,7 @@ async function faults(alice, bob, room) {
     () => 0,
     (error) => error.code,
   );
-  check(code === 4400, "a session that was logged out is not known any more");
+  check(code === 4400, "a logged out session is unknown");
 }
 
 async function main(url) {
@@ -312,7 +312,7 @@ async function main(url) {
   await comeBack(alice, bob, room);
   await fromCheckpoint(bob, room);
   await faults(alice, bob, room);
-  check(alice.gaps + bob.gaps === 0, "no push ever left a gap");
+  check(alice.gaps + bob.gaps === 0, "no push left a gap");
   bob.ws.close();
 }
 

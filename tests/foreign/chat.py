@@ -1,4 +1,4 @@
-"""Two users talk, lose their connections and come back, by wire/SPEC.md alone.
+"""Two users talk, lose their connections and reconnect, by wire/SPEC.md alone.
 
 usage: chat.py URL [--msgpack]        ends with 0 if everything was as the SPEC says
 """
@@ -14,7 +14,7 @@ import msgpack
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-PATIENCE = 20  # seconds that nothing may take; only there so that a fault does not hang
+PATIENCE = 20  # time limit of each wait, in seconds, so that a fault does not hang
 
 
 class Refused(Exception):
@@ -33,7 +33,7 @@ async def soon(awaitable, what):
     try:
         return await asyncio.wait_for(awaitable, PATIENCE)
     except asyncio.TimeoutError:
-        print(f"  WRONG nothing came in {PATIENCE} s: {what}")
+        print(f"  WRONG timed out after {PATIENCE} s: {what}")
         raise SystemExit(1) from None
 
 
@@ -151,7 +151,7 @@ class Client:
         return [e["content"]["text"] for e in self.read.get(room, []) if e["kind"] == "message"]
 
     async def cut(self):
-        """The network goes away: no closing handshake."""
+        """Cuts the network: no closing handshake."""
         self.ws.transport.abort()
         await soon(self.reader, "the end of a cut connection")
 
@@ -166,16 +166,16 @@ async def talk(alice, bob, room):
     check(welcome["resumed"] is False and welcome["user"] == alice.user, "alice has a new session")
     await bob.connect()
     made = await alice.ask("create", room=room, kind="group", members=[bob.user])
-    check(made["seq"] == 1 and not made["duplicate"], "the room's first event tells who is in it")
+    check(made["seq"] == 1 and not made["duplicate"], "the room's first event contains its members")
     told = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "im.room"]
     await bob.until(told, "word of the room")
-    check((told()[0]["to"], told()[0]["content"]) == (bob.user, {"room": room}), "bob is told that he is in a room")
+    check((told()[0]["to"], told()[0]["content"]) == (bob.user, {"room": room}), "bob is notified of his membership")
     status = (await alice.ask("subscribe", room=room))["rooms"][0]
-    check((status["status"], status["cursor"]) == ("ok", 1), "alice follows from the head")
+    check((status["status"], status["cursor"]) == ("ok", 1), "alice subscribes from the head")
     status = (await bob.ask("subscribe", room=room, epoch=made["epoch"], since=0))["rooms"][0]
-    check((status["status"], status["cursor"], status["head"]) == ("ok", 0, 1), "bob follows from the beginning")
+    check((status["status"], status["cursor"], status["head"]) == ("ok", 0, 1), "bob subscribes from the start of the log")
     await bob.until(lambda: bob.read.get(room), "the members event")
-    check(bob.read[room][0]["kind"] == "im.members", "bob reads who is in the room")
+    check(bob.read[room][0]["kind"] == "im.members", "bob reads the members of the room")
 
     # Many in flight at once, several to a message.
     replies = []
@@ -184,9 +184,9 @@ async def talk(alice, bob, room):
             pairs = [user.begin("send", **message(room, f"{user.user} {turn}.{n}")) for n in range(2)]
             await user.post([frame for frame, _ in pairs])
             replies += [reply for _, reply in pairs]
-    receipts = [await soon(reply, "a receipt") for reply in replies]
+    receipts = [await soon(reply, "an ack") for reply in replies]
     check(all(r["t"] == "ok" for r in receipts), "20 sends in batches of two are acknowledged")
-    check(sorted(r["seq"] for r in receipts) == list(range(2, 22)), "their places are 2 to 21, each once")
+    check(sorted(r["seq"] for r in receipts) == list(range(2, 22)), "their seqs are 2 to 21, each once")
     for user in (alice, bob):
         await user.until(lambda user=user: len(user.texts(room)) == 20, "20 events")
     check(alice.texts(room) == bob.texts(room), "both read the same in the same order")
@@ -199,8 +199,8 @@ async def once(alice, room):
     said = message(room, "only once")
     first = await alice.ask("send", **said)
     again = await alice.ask("send", **said)
-    check(again["duplicate"] and not first["duplicate"], "the second is called a repeat")
-    check((again["seq"], again["at"]) == (first["seq"], first["at"]), "and has the first one's place and time")
+    check(again["duplicate"] and not first["duplicate"], "the second is a duplicate")
+    check((again["seq"], again["at"]) == (first["seq"], first["at"]), "and has the first one's seq and time")
     code = await alice.refused("send", **{**said, "content": {"text": "something else"}})
     check(code == 4524, "another content under the same id is a conflict")
 
@@ -210,7 +210,7 @@ async def live(alice, bob, room):
     await alice.ask("signal", room=room, kind="typing", content=True)
     typing = lambda: [p for p in bob.others if p["t"] == "signal" and p["kind"] == "typing"]
     await bob.until(typing, "a signal")
-    check((typing()[0]["room"], typing()[0]["from"]) == (room, alice.user), "a signal tells where and from whom")
+    check((typing()[0]["room"], typing()[0]["from"]) == (room, alice.user), "a signal contains its room and sender")
     check(typing()[0]["content"] is True, "bob sees that alice is typing")
     stamps = [(await alice.ask("put_state", room=room, key="kettle", value={"heat": n + 0.5}))["stamp"] for n in range(3)]
     ordered = [tuple(map(int, stamp.split("-"))) for stamp in stamps]
@@ -240,7 +240,7 @@ async def pages(alice, room):
 
 
 async def come_back(alice, bob, room):
-    print("# a connection is cut, and nothing is lost or repeated")
+    print("# a connection is cut, and nothing is lost or duplicated")
     unanswered = message(room, "sent into the dark")
     frame, _ = bob.begin("send", **unanswered)
     await bob.post(frame)
@@ -249,7 +249,7 @@ async def come_back(alice, bob, room):
         await alice.ask("send", **message(room, f"while bob is away {n}"))
     epoch, seq = bob.cursors[room]
     welcome = await bob.connect()
-    check(welcome["resumed"], "bob's session goes on")
+    check(welcome["resumed"], "bob's session is resumed")
     status = (await bob.ask("resume", cursors=[[room, epoch, seq]]))["rooms"][0]
     check((status["status"], status["cursor"]) == ("ok", seq), "the room is resumed from bob's cursor")
     await bob.ask("send", **unanswered)
@@ -257,14 +257,14 @@ async def come_back(alice, bob, room):
         await user.until(lambda user=user: "sent into the dark" in user.texts(room), "what was sent into the dark")
         last = (await user.ask("history", room=room, limit=1))["head"]
         await user.until(lambda user=user: user.cursors[room][1] >= last, "the last event")
-    check(bob.texts(room).count("sent into the dark") == 1, "what was sent twice is there once")
+    check(bob.texts(room).count("sent into the dark") == 1, "the retried message is stored once")
     check(alice.texts(room) == bob.texts(room), "both have read the same")
     seqs = [e["seq"] for e in bob.read[room]]
     check(seqs == list(range(1, len(seqs) + 1)), f"bob has read 1 to {len(seqs)}, each once")
 
 
 async def from_checkpoint(bob, room):
-    print("# coming back by a checkpoint")
+    print("# resuming by a checkpoint")
     epoch, seq = bob.cursors[room]
     rev = (await bob.ask("checkpoint", cursors=[[room, epoch, seq]]))["rev"]
     await bob.cut()
@@ -272,24 +272,24 @@ async def from_checkpoint(bob, room):
     check(welcome["rev"] == rev, "the server holds the checkpoint")
     resumed = await bob.ask("resume", rev=rev)
     status = resumed["rooms"][0]
-    check((status["room"], status["status"], status["cursor"]) == (room, "ok", seq), "it names the room and the cursor")
+    check((status["room"], status["status"], status["cursor"]) == (room, "ok", seq), "it contains the room and the cursor")
     await bob.cut()
     await bob.connect()
     check(await bob.refused("resume", rev=rev) == 4401, "an old revision is refused")
     status = (await bob.ask("resume", cursors=[[room, epoch, seq]]))["rooms"][0]
-    check(status["status"] == "ok", "and all cursors do without it")
+    check(status["status"] == "ok", "and all cursors work without it")
 
 
 async def faults(alice, bob, room):
-    print("# what is wrong is answered, or ends the connection")
+    print("# invalid input is refused, or ends the connection")
     check(await alice.refused("dance") == 4502, "an unknown command is refused")
     check(await alice.refused("history", room=room, limit=0) == 4504, "so is a bad field")
     check(await alice.refused("send", room=room, content=1) == 4503, "and a missing one")
-    check(await alice.refused("subscribe", room="no-such-room") == 4520, "and a room that is not there")
-    check("now" in await alice.ask("ping"), "and the connection lives on")
+    check(await alice.refused("subscribe", room="no-such-room") == 4520, "and a room that does not exist")
+    check("now" in await alice.ask("ping"), "and the connection stays open")
     await alice.ws.send(b"\xc1" if alice.packed else "{broken")
     await soon(alice.reader, "the end of the connection")
-    check(alice.disconnect and alice.disconnect["code"] == 4500, "what cannot be parsed is answered by disconnect 4500")
+    check(alice.disconnect and alice.disconnect["code"] == 4500, "an invalid frame is answered by disconnect 4500")
     check(alice.ws.close_code == 4500, "and closes with 4500")
     await bob.ask("logout")
     await soon(bob.reader, "the end of the connection")
@@ -299,7 +299,7 @@ async def faults(alice, bob, room):
         code = 0
     except Refused as refusal:
         code = refusal.code
-    check(code == 4400, "a session that was logged out is not known any more")
+    check(code == 4400, "a logged out session is unknown")
 
 
 def direct_room(a, b):
@@ -313,9 +313,9 @@ async def direct(alice, bob):
     said = {"mid": secrets.token_hex(16), "content": {"bytes": "or so"}}
     receipt = await alice.ask("send", peer=bob.user, **said)
     room = direct_room(alice.user, bob.user)
-    check((receipt["room"], receipt["seq"]) == (room, 1), "the first send makes it, under the id of the formula")
+    check((receipt["room"], receipt["seq"]) == (room, 1), "the first send creates the room, under the id of the formula")
     page = await bob.ask("history", room=room, after=0)
-    check([e["content"] for e in page["events"]] == [said["content"]], "and the other finds it there")
+    check([e["content"] for e in page["events"]] == [said["content"]], "and the other user reads the message")
     rooms = (await bob.ask("rooms", limit=200))["list"]
     check({"room": room, "kind": "direct", "role": "member"} in rooms, "and in the list of rooms")
 
@@ -333,11 +333,11 @@ async def manners(url, packed, tag):
     check(carol.ws.close_code == 4505, "and closes with 4505")
     await carol.connect()
     check(await carol.refused("hello", v=1) == 4509, "a second hello is refused")
-    check("now" in await carol.ask("ping"), "and the connection lives on")
+    check("now" in await carol.ask("ping"), "and the connection stays open")
     older, reader = carol.ws, carol.reader
     await carol.connect()
     await soon(reader, "the end of the older connection")
-    check(older.close_code == 4101, "a newer connection of the session takes the older one's place")
+    check(older.close_code == 4101, "a newer connection of the session replaces the older one")
     await carol.ws.send("text" if packed else b"bytes")
     await soon(carol.reader, "the end of the connection")
     check(carol.ws.close_code == 4501, "a message of the other type closes with 4501")
@@ -362,7 +362,7 @@ async def main(url, packed):
     await direct(alice, bob)
     await faults(alice, bob, room)
     await manners(url, packed, tag)
-    check(alice.holes + bob.holes == 0, "no push ever left a hole")
+    check(alice.holes + bob.holes == 0, "no push left a gap")
     await bob.ws.close()
 
 

@@ -1,4 +1,4 @@
-// Follows a room with npm's `eventsource`. Prints what it read.
+// Subscribes to a room with npm's `eventsource`. Prints what it read.
 //
 // usage: node event_source.cjs URL TOKEN ROOM
 "use strict";

@@ -1,8 +1,10 @@
-// Subscribes to a room by an `EventSource`, the browser's own or another, by wire/SPEC.md alone. The stream is opened by a ticket,
-// since an `EventSource` can send no headers, and taken up by itself when it is cut.
+// Subscribes to a room by an `EventSource`, the browser's own or another, by wire/SPEC.md alone.
+// The stream is opened by a ticket, since an `EventSource` sends no headers, and reopened by the
+// `EventSource` itself when it is cut.
 
 /**
- * Reads until an event says that it is the last. Gives what was taken, in order, and how it went.
+ * Reads until an event says that it is the last. Returns the accepted events, in order, and the
+ * counts of the run.
  *
  * @param {typeof globalThis.EventSource} EventSource
  * @param {{base: string, token: string, room: string}} where
@@ -26,7 +28,7 @@ export async function subscribe(EventSource, { base, token, room }) {
   const told = { start, taken: [], opened: 0, refused: 0, redelivered: 0 };
   let cursor = start;
 
-  /** The one rule of reading. Whether there is more to come. */
+  /** The one rule of reading. Returns whether more is to come. */
   const take = (frame) => {
     if (frame.t === "room" && (frame.status !== "ok" || frame.cursor > cursor)) throw new Error(JSON.stringify(frame));
     if (frame.t === "disconnect") throw new Error(JSON.stringify(frame));
@@ -41,7 +43,10 @@ export async function subscribe(EventSource, { base, token, room }) {
     return frame.content?.last !== true;
   };
 
-  /** Reads one stream, which its reader takes up by itself. Whether it came to the end, and not to a refusal. */
+  /**
+   * Reads one stream, which the `EventSource` reopens by itself. Resolves to whether it reached the
+   * last event, or to false if the first request was refused.
+   */
   const stream = (ticket) =>
     new Promise((resolve, reject) => {
       let heard = false;
@@ -49,7 +54,8 @@ export async function subscribe(EventSource, { base, token, room }) {
       source.onopen = () => (told.opened += 1);
       source.onerror = () => {
         if (source.readyState !== 2) return;
-        // A reader may drop what it had no time to read before the cut. Without a position the ticket opens nothing again.
+        // An `EventSource` may drop what it had not read before the cut. Without a position a
+        // ticket cannot be used again.
         if (heard) reject(new Error("the stream was refused"));
         told.refused += 1;
         resolve(false);

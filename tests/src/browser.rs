@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | `IM_TEST_CHROMIUM` | the browser's binary | `/usr/bin/chromium` |
 //! | `IM_TEST_NODE_MODULES_BROWSER` | the folder that holds `playwright-core` | `tests/browser/node_modules` (`npm ci` in `tests/browser`), then `NODE_PATH` |
-//! | `IM_TEST_REQUIRE` | `all`: fail where something is missing | skip, and say so |
+//! | `IM_TEST_REQUIRE` | `all`: fail if something is missing | skip, and report it |
 //! | `IM_TEST_SKIPPED` | a file that gets a line if the test is skipped | standard error alone |
 //!
-//! The pictures are left in `target/screenshots`.
+//! Screenshots are stored in `target/screenshots`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
@@ -16,14 +16,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Runs `tests/browser/<script>`, which has to leave `target/screenshots/<picture>`. Skips where there is no browser.
+/// Runs `tests/browser/<script>`, which must write `target/screenshots/<picture>`. Skips the test
+/// without a browser.
 ///
-/// `server` is the package and binary of the server, and the variable that names a built one; the script finds it there
-/// in any case. `data` is an empty folder for it.
+/// `server` is the package and binary of the server, and the variable with the path of a built one;
+/// the script reads the path from it in any case. `data` is an empty folder for the server.
 ///
 /// # Panics
 ///
-/// If the script fails, with what it said.
+/// If the script fails, with its output.
 pub fn run(script: &str, (server, variable): (&str, &str), picture: &str, data: &Path) {
     let (chromium, modules) = match needs() {
         Ok(needs) => needs,
@@ -49,16 +50,16 @@ pub fn run(script: &str, (server, variable): (&str, &str), picture: &str, data: 
     assert!(fs::metadata(&picture).unwrap().len() > 10_000, "the picture is empty");
 }
 
-/// The browser, and the folder that holds the scripts' one package.
+/// Returns the browser, and the folder with the scripts' one package.
 ///
 /// # Errors
 ///
-/// What is missing, and how to get it.
+/// The missing part, and how to install it.
 pub fn needs() -> Result<(PathBuf, PathBuf), String> {
     Ok((chromium()?, node_modules()?))
 }
 
-/// A script of `tests/browser`.
+/// The path of a script of `tests/browser`.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("browser").join(name)
 }
@@ -72,7 +73,7 @@ fn chromium() -> Result<PathBuf, String> {
     path.is_file().then(|| path.clone()).ok_or_else(missing)
 }
 
-/// Also checks that Node is there.
+/// The folder with the scripts' package. Also checks that Node is installed.
 fn node_modules() -> Result<PathBuf, String> {
     if Command::new("node").arg("--version").output().is_err() {
         return Err("Node.js is not installed".into());
@@ -86,13 +87,14 @@ fn node_modules() -> Result<PathBuf, String> {
         .ok_or_else(|| "playwright-core is missing: run `npm ci` in tests/browser".into())
 }
 
-/// The server to test; built if none is named.
+/// The path of the server under test, which is built if the variable is not set.
 fn binary(server: &str, variable: &str) -> PathBuf {
     if let Some(named) = env::var_os(variable) {
         return named.into();
     }
     let mut build = Command::new(env!("CARGO"));
-    // All features of all crates, as `cargo xtask test` has built them: otherwise half of it would be built again.
+    // All features of all crates, as `cargo xtask test` has built them: otherwise much would be
+    // built again.
     build.args(["build", "--quiet", "--workspace", "--all-features", "--bin", server]);
     build.arg("--target-dir").arg(target_dir());
     if !cfg!(debug_assertions) {
@@ -105,7 +107,7 @@ fn binary(server: &str, variable: &str) -> PathBuf {
     profile_dir().join(format!("{server}{}", env::consts::EXE_SUFFIX))
 }
 
-/// `target/debug` or `target/release`: the test that calls this lies in its `deps`.
+/// `target/debug` or `target/release`: the calling test's binary is in its `deps`.
 fn profile_dir() -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
 }

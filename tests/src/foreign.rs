@@ -1,10 +1,10 @@
-//! Runs clients that were not written here, from `tests/foreign`.
+//! Runs independent clients, from `tests/foreign`.
 //!
 //! | variable | meaning | otherwise |
 //! |---|---|---|
 //! | `IM_TEST_NODE_MODULES_FOREIGN` | the folder that holds `ws` and `eventsource` | `IM_TEST_NODE_MODULES`, then `tests/foreign/node_modules` (`npm ci` there) |
-//! | `IM_TEST_PYTHON` | a Python that has what `tests/foreign/requirements.txt` names | `python3` |
-//! | `IM_TEST_REQUIRE` | `all`: fail where something is missing | skip, and say so |
+//! | `IM_TEST_PYTHON` | a Python with the packages of `tests/foreign/requirements.txt` | `python3` |
+//! | `IM_TEST_REQUIRE` | `all`: fail if something is missing | skip, and report it |
 //! | `IM_TEST_SKIPPED` | a file to which a skipped test adds a line | standard error alone |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
@@ -18,10 +18,10 @@ use tokio::process::Command;
 
 use crate::skip;
 
-/// Longer than any run should take; only there so that a fault does not hang.
+/// Time limit of a run: far longer than any run takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A script for Node, which finds the packages; `None` if the test was skipped.
+/// A command for a Node script with its packages; `None` if the test was skipped.
 pub fn node(test: &str, name: &str) -> Option<Command> {
     match node_modules() {
         Ok(modules) => {
@@ -36,7 +36,7 @@ pub fn node(test: &str, name: &str) -> Option<Command> {
     }
 }
 
-/// A script for Python; `None` if the test was skipped.
+/// A command for a Python script; `None` if the test was skipped.
 pub async fn python(test: &str, name: &str) -> Option<Command> {
     let python = PathBuf::from(env::var_os("IM_TEST_PYTHON").unwrap_or_else(|| "python3".into()));
     let mut probe = Command::new(&python);
@@ -51,7 +51,7 @@ pub async fn python(test: &str, name: &str) -> Option<Command> {
     None
 }
 
-/// Runs a client to its end, and shows what it said.
+/// Runs a client to its end, and returns its output.
 ///
 /// # Panics
 ///
@@ -68,12 +68,12 @@ pub async fn run(mut client: Command) -> String {
     told
 }
 
-/// A file of `tests/foreign`.
+/// The path of a file of `tests/foreign`.
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("foreign").join(name)
 }
 
-/// The protocol's specification.
+/// The path of the protocol's specification.
 pub fn spec() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/SPEC.md")
 }

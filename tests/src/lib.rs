@@ -1,4 +1,4 @@
-//! Tests across crates: conformance matrix, end to end, browser, clients that were not written here.
+//! Tests across crates: conformance matrix, end to end, browser, independent clients.
 
 pub mod browser;
 pub mod foreign;

@@ -1,4 +1,4 @@
-//! A real nginx with the configuration that `docs/proxies.md` prints.
+//! An nginx with the configuration of `docs/proxies.md`.
 //!
 //! | variable | meaning | otherwise |
 //! |---|---|---|
@@ -14,26 +14,26 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-/// A running nginx. It ends with this value.
+/// A running nginx, which ends when this is dropped.
 pub struct Nginx {
     process: Child,
     folder: TempDir,
-    /// Where it listens, with the configuration of the page.
+    /// The address with the configuration of the page.
     pub address: SocketAddr,
-    /// Where it listens with a `proxy_pass` and nothing else.
+    /// The address with only a `proxy_pass`.
     pub bare: SocketAddr,
 }
 
 impl Nginx {
-    /// Starts one in front of a server.
+    /// Starts nginx in front of a server.
     ///
     /// # Errors
     ///
-    /// What is missing, in words.
+    /// nginx is missing; the text says how to install it.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If nginx does not start.
     pub async fn start(server: SocketAddr) -> Result<Self, String> {
         let named = env::var_os("IM_TEST_NGINX");
         let binary = PathBuf::from(named.unwrap_or_else(|| "/usr/sbin/nginx".into()));
@@ -57,7 +57,7 @@ impl Nginx {
         Ok(nginx)
     }
 
-    /// What it complained of.
+    /// Returns nginx's error log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
@@ -75,7 +75,8 @@ fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The page's configuration for these addresses, and what nginx needs around it.
+/// The whole configuration: the page's for these addresses, and the parts that nginx needs around
+/// it.
 fn whole(folder: &Path, server: SocketAddr, address: SocketAddr, bare: SocketAddr) -> String {
     let page = include_str!("../../docs/nginx.conf");
     let page = page.replace("127.0.0.1:8080", &server.to_string());

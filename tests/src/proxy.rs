@@ -1,4 +1,4 @@
-//! A network that breaks: a TCP proxy that ends answers in mid-stream.
+//! A TCP proxy that cuts responses in the middle, like a bad network.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Hands on what goes through it, but for answers to one request, which it breaks off where it was told to. It ends with the
-/// test's runtime.
+/// Forwards all bytes, except responses to one request, which it cuts as configured. It ends with
+/// the test's runtime.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -20,16 +20,17 @@ pub struct Proxy {
 
 struct Shared {
     to: SocketAddr,
-    /// How the request begins whose answers are broken off.
+    /// The beginning of the request whose responses are cut.
     request: &'static str,
     cuts: Mutex<VecDeque<usize>>,
     asked: watch::Sender<usize>,
-    /// How the answers began.
+    /// The heads of the responses.
     heads: Mutex<Vec<String>>,
 }
 
 impl Proxy {
-    /// Stands before `to`. `request` is a method and the beginning of a path, such as `GET /im/sse`.
+    /// Starts a proxy for `to`. `request` is a method and the beginning of a path, such as `GET
+    /// /im/sse`.
     pub async fn start(to: SocketAddr, request: &'static str) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -45,23 +46,23 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Where it listens.
+    /// Returns the proxy's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Breaks off the next answers after so many bytes each, heads included; every other one by a reset. Those after them
-    /// are handed on whole.
+    /// Cuts the next responses after so many bytes each, heads included; every other one by a
+    /// reset. Later responses are forwarded whole.
     pub fn cut_next(&self, after: impl IntoIterator<Item = usize>) {
         self.shared.cuts.lock().unwrap().extend(after);
     }
 
-    /// How often the request was made, a broken answer being asked for again included.
+    /// Returns how often the request was made, including retries after a cut response.
     pub fn asked(&self) -> usize {
         *self.shared.asked.borrow()
     }
 
-    /// How the answers to the request began, their heads in whole.
+    /// Returns the whole heads of the responses to the request.
     pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().unwrap().clone()
     }
@@ -76,7 +77,7 @@ impl Shared {
     async fn carry(&self, mut client: TcpStream) {
         let Ok(mut server) = TcpStream::connect(self.to).await else { return };
         let (mut up, mut down) = ([0; 4096], [0; 4096]);
-        // How many bytes of the answer are left, if it is to be broken off.
+        // The bytes until the cut of the response, if it is to be cut.
         let mut left: Option<usize> = None;
         let mut is_head = false;
         loop {
@@ -113,7 +114,7 @@ impl Shared {
 
     fn end(&self, client: &TcpStream) {
         if self.asked.borrow().is_multiple_of(2) {
-            // Closed with a reset, in place of a proper end.
+            // A reset instead of a clean close.
             let _ = client.set_zero_linger();
         }
     }

@@ -1,16 +1,16 @@
-//! Where the shim for the disk is, and where proofs with it work.
+//! The library that simulates disk faults, and the folder for proofs with it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the shim, if need be, beside the worker `program`, and gives its library; why not, where there is none.
+/// Builds the shim, if needed, beside the worker `program`, and returns its library.
 ///
-/// Nothing can depend on a library that is only loaded, so nobody else has built it when a test is run alone.
+/// No crate can depend on a library that is only loaded, so a test that runs alone has to build it.
 ///
 /// # Errors
 ///
-/// In words.
+/// The reason in words: another platform, or a failed build.
 pub fn library(program: &Path) -> Result<PathBuf, String> {
     if !cfg!(all(target_os = "linux", target_pointer_width = "64")) {
         return Err("the shim for the disk is for Linux on 64 bits".into());
@@ -27,7 +27,7 @@ pub fn library(program: &Path) -> Result<PathBuf, String> {
     Ok(folder.join("libim_disk_shim.so"))
 }
 
-/// Where images are written: in memory, where there is such a folder.
+/// The folder for disk images: in memory, if there is such a folder.
 pub fn workplace() -> PathBuf {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }

@@ -1,4 +1,5 @@
-//! The stores that are killed, cut off from power and made to fail. A store is added by a line in each of the two lists.
+//! The stores under test for kills, power cuts and disk faults. A new store needs a line in each of
+//! the two lists.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use im_store_sled::{SledConfig, SledStore};
 use im_store_sql::{MySqlStore, PostgresStore, SqlConfig, SqliteStore};
 use im_test_databases::Kind;
 
-/// The names of those that are in a folder.
+/// Stores in a folder.
 pub const STORES: &[&str] = &["sled", "sqlite"];
 
-/// The names of those that are on a database server, which is killed too.
+/// Stores on a database server, which is killed too.
 pub const SERVERS: &[&str] = &["postgres", "mariadb"];
 
-/// Which server a store is on, if it is on one.
+/// Returns the kind of server that a store needs, if any.
 pub fn server(store: &str) -> Option<Kind> {
     match store {
         "postgres" => Some(Kind::Postgres),
@@ -24,20 +25,20 @@ pub fn server(store: &str) -> Option<Kind> {
     }
 }
 
-/// How long a worker waits for a server that is away, in each attempt: shorter than it is away at times, so that some sends
-/// wait and others are refused.
+/// How long a worker waits for an unreachable server in each attempt: shorter than some outages, so
+/// that some sends wait and others are refused.
 const IMPATIENT: Duration = Duration::from_millis(200);
 
-/// Opens one, in a folder that may not be there yet, or at the address of a server.
+/// Opens a store, in a folder that may not exist yet, or at the address of a server.
 ///
 /// # Errors
 ///
-/// As the store's; `Unavailable` for a name that is not known.
+/// As the store's; `Unavailable` for an unknown name.
 pub async fn open(store: &str, place: &str) -> StoreResult<Arc<dyn Store>> {
     open_with(store, place, SqlConfig::new(place)).await
 }
 
-/// The same for a worker: one on a server does not wait long for it.
+/// The same for a worker, which does not wait long for a server.
 ///
 /// # Errors
 ///
@@ -61,11 +62,11 @@ async fn open_with(store: &str, place: &str, on_server: SqlConfig) -> StoreResul
     })
 }
 
-/// Reads a store that is closed from end to end, where it can do that by itself: both do for a backup.
+/// Reads a closed store from end to end, if it can check itself: both do for a backup.
 ///
 /// # Errors
 ///
-/// `Corrupt` with what is wrong, or as the store's.
+/// `Corrupt` with the damage, or as the store's.
 pub async fn look_through(store: &str, folder: &Path) -> StoreResult<()> {
     let copy = folder.with_extension("copy");
     let gone = match store {
@@ -90,11 +91,11 @@ pub async fn look_through(store: &str, folder: &Path) -> StoreResult<()> {
     })
 }
 
-/// Those of `stores` that a proof is for: the one that `IM_PROVE_STORE` names, or all.
+/// Returns those of `stores` that a proof is for: the one in `IM_PROVE_STORE`, or all.
 ///
 /// # Panics
 ///
-/// If it names no store.
+/// If `IM_PROVE_STORE` names no store.
 #[allow(clippy::panic, reason = "a test fails by a panic")]
 pub fn chosen(stores: &[&'static str]) -> Vec<&'static str> {
     let Ok(named) = std::env::var("IM_PROVE_STORE") else { return stores.to_vec() };
@@ -106,23 +107,24 @@ pub fn chosen(stores: &[&'static str]) -> Vec<&'static str> {
     stores.iter().copied().filter(|store| *store == named).collect()
 }
 
-/// The same of those in a folder, for proofs that go below a store, to its disk.
+/// The same of the stores in a folder, for proofs that simulate their disk.
 ///
 /// # Panics
 ///
-/// If `IM_PROVE_STORE` names no store, or one on a server: that looks after its own disk.
+/// If `IM_PROVE_STORE` names no store, or one on a server, which manages its own disk.
 #[allow(clippy::panic, reason = "a test fails by a panic")]
 pub fn chosen_on_disk() -> Vec<&'static str> {
     let chosen = chosen(STORES);
-    assert!(!chosen.is_empty(), "IM_PROVE_STORE names a server, which looks after its own disk");
+    assert!(!chosen.is_empty(), "IM_PROVE_STORE names a server, which manages its own disk");
     chosen
 }
 
-/// How many kills there are to be, and from which seed: what the environment says, otherwise a short run with new choices.
+/// Returns the number of kills and the seed: from the environment, otherwise a short run with a
+/// random seed.
 ///
 /// # Panics
 ///
-/// If a number is none.
+/// If a value is not a number.
 pub fn kills(store: &str, what: &str, short: u64) -> (u64, u64) {
     let kills = number("IM_PROVE_KILLS").unwrap_or(short);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -131,24 +133,25 @@ pub fn kills(store: &str, what: &str, short: u64) -> (u64, u64) {
     (kills, seed)
 }
 
-/// Kills of one store, before the next ones are of a new one: what is looked at after each takes longer the more there is.
+/// Kills of one store before a new one is started: the check after each kill takes longer the more
+/// the store contains.
 const KILLS_PER_STORE: u64 = 1_000;
 
-/// So many kills, and what chooses them, in the lives of as many stores as that takes.
+/// Divides the kills among stores: returns count and seed for each.
 pub fn kill_runs(kills: u64, seed: u64) -> impl Iterator<Item = (u32, u64)> {
     let run = move |begun: u64| {
-        // No more than a life's.
+        // At most those of one store.
         let left = u32::try_from((kills - begun).min(KILLS_PER_STORE)).unwrap_or(u32::MAX);
         (left, seed.wrapping_add(begun))
     };
     (0..kills).step_by(KILLS_PER_STORE as usize).map(run)
 }
 
-/// The number that an environment variable holds.
+/// Returns the number in an environment variable.
 ///
 /// # Panics
 ///
-/// If it holds something else.
+/// If the value is not a number.
 #[allow(clippy::panic, reason = "a test fails by a panic")]
 pub fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -1,6 +1,7 @@
-//! The monster battle in a browser: over all four transports at once, with late updates, on a desktop and on a phone.
+//! The monster battle in a browser: over all four transports at once, with late updates, on a
+//! desktop and on a phone.
 //!
-//! What people do is in `tests/browser/battle.mjs`; what it takes to run it, and the variables that change that, in
+//! The steps of the users are in `tests/browser/battle.mjs`; requirements and variables are in
 //! [`im_tests::browser`]. `IM_TEST_BATTLE` names a server that is built already.
 
 #![allow(clippy::unwrap_used, reason = "this file is all test")]

@@ -1,7 +1,8 @@
-//! Two browser tabs on the real quickstart server: they chat, reload, lose the server and find it again.
+//! Two browser tabs on the real quickstart server: they chat, reload, lose the server and
+//! reconnect.
 //!
-//! What a person does is in `tests/browser/quickstart.mjs`; what it takes to run it, and the variables that change that,
-//! in [`im_tests::browser`]. `IM_TEST_QUICKSTART` names a server that is built already.
+//! The steps of the users are in `tests/browser/quickstart.mjs`; requirements and variables are in
+//! [`im_tests::browser`]. `IM_TEST_QUICKSTART` names a server that is built already.
 
 #![allow(clippy::unwrap_used, reason = "this file is all test")]
 

@@ -1,4 +1,4 @@
-//! The Rust client against a real server, with connections that are cut and servers that go away.
+//! The Rust client against a real server, with connections that are cut and servers that stop.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,7 +57,7 @@ impl Server {
         Self::start(Engine::builder().allow_anonymous().store(store.clone()), at).await
     }
 
-    /// A group that everybody named is in, and where its log stands.
+    /// Creates a group with these members. Returns it with the cursor at its head.
     async fn group(&self, id: &str, members: &[&str]) -> (RoomId, Cursor) {
         let room = RoomId::new(id).unwrap();
         let members: Vec<_> = members.iter().map(|name| (user(name), Role::Member)).collect();
@@ -72,18 +72,18 @@ impl Server {
         Client::builder(format!("ws://{}/", self.address)).user(user(name)).reconnect(quick)
     }
 
-    /// Goes away in good order. Gives the address, for another to take its place.
+    /// Stops cleanly. Returns the address, for another server.
     async fn stop(self) -> String {
         self.listener.abort();
         self.engine.drain(Duration::from_secs(1)).await;
         self.ws.shutdown().await;
-        // The socket is given back once the task is gone.
+        // The socket is closed once the task has ended.
         let _ = self.listener.await;
         self.address.to_string()
     }
 }
 
-/// The durable events of `room` after `after` and up to `until`, which must come dense.
+/// Reads the durable events of `room` after `after` and up to `until`, which must be dense.
 async fn listen(events: &mut Events, room: &RoomId, after: Seq, until: Seq) -> Vec<Arc<Event>> {
     let mut heard: Vec<Arc<Event>> = Vec::new();
     while heard.last().map_or(after, |event| event.seq) < until {
@@ -92,8 +92,8 @@ async fn listen(events: &mut Events, room: &RoomId, after: Seq, until: Seq) -> V
                 assert_eq!(event.seq, heard.last().map_or(after, |event| event.seq).next());
                 heard.push(event);
             }
-            Some(ClientEvent::Room(status)) => panic!("nothing was lost, so: {status:?}"),
-            Some(ClientEvent::Closed { message, .. }) => panic!("it should go on: {message}"),
+            Some(ClientEvent::Room(status)) => panic!("nothing was lost, but: {status:?}"),
+            Some(ClientEvent::Closed { message, .. }) => panic!("the client ended: {message}"),
             Some(_) => {}
             None => panic!("the events ended"),
         }
@@ -131,7 +131,7 @@ async fn talk(
 
 fn check(all: &[Vec<Arc<Event>>], places: &[HashMap<MessageId, Seq>]) {
     for heard in all {
-        assert_eq!(heard, &all[0], "all hear the same");
+        assert_eq!(heard, &all[0], "all receive the same");
     }
     for (name, places) in NAMES.iter().zip(places) {
         let own: Vec<_> = all[0].iter().filter(|event| event.from == user(name)).collect();
@@ -245,7 +245,8 @@ async fn slow_application_loses_nothing() {
         let words = Publish::text(Target::Room(room.clone()), user("bob"), &n.to_string());
         server.engine.publish(words).await.unwrap();
         if n % 50 == 0 {
-            // An answer is read although nobody takes events, so some of those are dropped and come again.
+            // The answer is read although no events are, so some of those are dropped and requested
+            // again.
             soon(ann.ping()).await.unwrap();
         }
     }

@@ -1,5 +1,6 @@
-//! The client that is cut off at every step and goes on over another transport: over real sockets, on one engine and on
-//! two that share a store and a bus, without sticky sessions. The list of cases is in im-testkit, `crossing/suite.rs`.
+//! The client is cut at every step and continues over another transport: over real sockets, on one
+//! engine and on two that share a store and a bus, without sticky sessions. The list of cases is in
+//! im-testkit, `crossing/suite.rs`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use im_transport_ws::{WebSocket, WsConfig};
 static ONE: LazyLock<Setup> = LazyLock::new(|| Setup::open(1, serve));
 static TWO: LazyLock<Setup> = LazyLock::new(|| Setup::open(2, serve));
 
-/// All transports at an address of this engine's own. It ends with the program's runtime.
+/// Serves all transports at an address of this engine. Ends with the program's runtime.
 async fn serve(engine: Engine) -> SocketAddr {
     let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

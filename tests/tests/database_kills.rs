@@ -1,7 +1,9 @@
-//! Nothing that was acknowledged is lost or repeated when the process that writes is killed, or the database that it writes to.
+//! Kills of the writing process, or of its database, lose and duplicate nothing that was
+//! acknowledged.
 //!
-//! Short runs by default, made longer as those in `kills.rs`. They are a process of their own: one that starts servers would
-//! at times hand them, until they have begun, the locks on the folders of other stores.
+//! Short runs by default, made longer as those in `kills.rs`. They are a process of their own: a
+//! process that starts servers would at times pass them, until their exec, the locks on the folders
+//! of other stores.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::process::Command;
@@ -46,7 +48,7 @@ async fn kill_writers_and_server(test: &str, store: &str) {
     }
     eprintln!("{store}, in all: {all}");
     assert_eq!(u64::from(all.all_kills()), kills);
-    assert!(all.acknowledged > 0, "nothing was written: this run shows nothing");
+    assert!(all.acknowledged > 0, "nothing was written, so this run proves nothing");
     assert!(kills < 5 || all.database_kills > 0, "the database was not killed");
 }
 
@@ -61,7 +63,7 @@ async fn kill_writers_in_one_life(mut own: Own, store: &str, kills: u32, seed: u
     report
 }
 
-/// PostgreSQL acknowledges before it has written if a client asks it to: the proof must notice.
+/// PostgreSQL acknowledges before writing if a client asks for it: the proof must notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn early_ack_is_detected() {
     let test = "early_ack_is_detected";
@@ -69,10 +71,11 @@ async fn early_ack_is_detected() {
         return;
     }
     let Some(mut own) = or_skip(test, Own::start(Kind::Postgres).await) else { return };
-    // Synced, so that the first kill does not take the tables along, without which nothing goes on.
+    // Synced, so that the first kill does not lose the tables, without which no worker can
+    // continue.
     let tables = PostgresStore::open(SqlConfig::new(&own.url)).await.unwrap();
     tables.close().await.unwrap();
-    // The first few find it, however many there are to be.
+    // The first few find the loss, however many are planned.
     let (kills, seed) = kills("postgres", "at most, without syncs,", 40);
     let mut plan = CrashPlan::new(u32::try_from(kills.max(40)).unwrap(), seed);
     plan.database_every = 2;
@@ -84,7 +87,7 @@ async fn early_ack_is_detected() {
     own.stop().await;
 }
 
-/// A server of the run's own.
+/// A server that belongs to the run.
 struct Own {
     server: Arc<Mutex<Server>>,
     url: String,
@@ -96,7 +99,7 @@ impl Own {
         Ok(Self { url: server.url(), server: Arc::new(Mutex::new(server)) })
     }
 
-    /// Kills workers and the server; `suffix` is what the worker's address has beyond the server's.
+    /// Kills workers and the server; `suffix` is added to the server's address for the worker.
     async fn run(&mut self, plan: &CrashPlan, store: &str, suffix: &str) -> CrashReport {
         let url = format!("{}{suffix}", self.url);
         let open = || async { stores::open(store, &url).await.unwrap() };
@@ -114,7 +117,7 @@ impl Own {
     }
 
     async fn stop(self) {
-        // It is up, so that this shows whether it can end in good order after so many crashes.
+        // The server runs, so this shows whether it can stop cleanly after so many crashes.
         let server = Arc::into_inner(self.server).unwrap().into_inner();
         blocking(move || server.stop()).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! What `wire/SPEC.md` says about times and rates is what everything does by default.
+//! The times and rates in `wire/SPEC.md` are the defaults of the code.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ use im_transport_longpoll::LongPollConfig;
 use im_transport_ws::WsConfig;
 use serde_json::{Value, json};
 
-/// The text from this heading to the next one of its kind, with single spaces.
+/// Returns the text from this heading to the next one of its level, with single spaces.
 fn section(heading: &str) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../wire/SPEC.md");
     let spec = std::fs::read_to_string(path).unwrap();
@@ -32,7 +32,7 @@ fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())
 }
 
-/// A table's rows: what stands in the first cell, and in the second.
+/// Returns the first and the second cell of a table's rows.
 fn rows(section: &str) -> Vec<(String, String)> {
     let table = section.lines().filter(|line| line.starts_with("| "));
     let cells = table.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect());
@@ -80,7 +80,7 @@ fn timeouts_printed_are_the_defaults() {
     assert!(heartbeat.contains(&pings) && heartbeat.contains(&quiet), "{pings}; {quiet}");
 }
 
-/// An engine whose clock stands still until it is set, and a client of it.
+/// An engine whose clock does not advance until it is set, and a client of it.
 async fn stopped() -> (Arc<ManualClock>, Connection) {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
     let builder = Engine::builder().allow_anonymous().clock(clock.clone());
@@ -97,7 +97,7 @@ async fn ask(connection: &Connection, command: Value) -> Value {
     serde_json::from_slice(&batch.frames[0]).unwrap()
 }
 
-/// How many pings get through before one is refused.
+/// Returns how many pings are accepted before one is refused.
 async fn tokens(connection: &Connection) -> u64 {
     let mut tokens = 0;
     while ask(connection, json!({"t": "ping", "id": 9})).await["t"] == "ok" {
@@ -135,7 +135,7 @@ async fn rate_printed_is_the_default() {
     let pause = (begun.elapsed() - at_once) / 10;
     let pauses = format!("the server may pause for {} ms after each", pause.as_millis());
     assert!(at_once < pause && rate.contains(&pauses), "{at_once:?}, {pauses}");
-    // And a client is told the other numbers of the table of time-outs.
+    // The welcome contains the other numbers of the table of time-outs.
     assert_eq!(welcome["idle_ms"], config.idle_timeout.as_millis() as u64);
     let ticket = ask(&connection, json!({"t": "ticket", "id": 2})).await;
     assert_eq!(ticket["code"], 4200, "all tokens are spent");

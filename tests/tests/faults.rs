@@ -1,7 +1,9 @@
-//! Whatever call to the disk fails, senders are told, nothing acknowledged is lost, and the store works again.
+//! Whatever call to the disk fails, sends are refused, nothing acknowledged is lost, and the store
+//! recovers.
 //!
-//! A sample by default. `IM_PROVE_FAULTS=all`, or a number, makes it more, `IM_PROVE_SEED=…` chooses the same ones again,
-//! `IM_PROVE_STORE=…` names one store; `cargo xtask prove faults` sets them.
+//! A sample by default. `IM_PROVE_FAULTS=all`, or a number, makes it larger, `IM_PROVE_SEED=…`
+//! repeats the choices of an earlier run, `IM_PROVE_STORE=…` selects one store; `cargo xtask prove
+//! faults` sets them.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
@@ -43,7 +45,10 @@ async fn failing_calls_are_reported_without_loss() {
             let shown: Vec<_> = report.violations.iter().take(10).collect();
             panic!("folders are kept in {}:\n{shown:#?}", work.keep().display());
         }
-        assert!(report.runs > report.missed, "no fault was met: this run shows nothing");
-        assert!(!report.reported.is_empty() || report.runs < 10, "nobody was told of anything");
+        assert!(report.runs > report.missed, "no fault occurred, so this run proves nothing");
+        assert!(
+            !report.reported.is_empty() || report.runs < 10,
+            "no fault was reported to a sender"
+        );
     }
 }

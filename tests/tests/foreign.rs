@@ -1,7 +1,7 @@
-//! Clients that were not written here hold a conversation with a real server, by following `wire/SPEC.md` alone.
+//! Independent clients talk to a real server, written from `wire/SPEC.md` alone.
 //!
-//! What they do is in `tests/foreign`, what it takes to run them, and the variables that change that, in
-//! [`im_tests::foreign`]. Over plain HTTP they are in `foreign_http.rs`.
+//! The clients are in `tests/foreign`; requirements and variables are in [`im_tests::foreign`].
+//! Those over plain HTTP are in `foreign_http.rs`.
 
 #![allow(clippy::unwrap_used, reason = "this file is all test")]
 
@@ -42,7 +42,7 @@ async fn spec_lines_work_when_pasted() {
     run(client).await;
 }
 
-/// A server of its own for each test; it ends with the test's runtime. Gives its address.
+/// Starts a server for one test, which ends with the test's runtime. Returns its address.
 async fn serve() -> String {
     let engine = Engine::builder().allow_anonymous().start().await.unwrap();
     let ws = WebSocket::new(engine, WsConfig::default());

@@ -1,5 +1,5 @@
-//! Clients that were not written here read a room over plain HTTP, while others write and the network breaks: the
-//! `EventSource` of Chromium and npm's, and curl by the lines that `wire/SPEC.md` prints.
+//! Independent clients read a room over plain HTTP, while others write and connections break: the
+//! `EventSource` of Chromium and npm's, and curl by the lines in `wire/SPEC.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,8 +27,8 @@ use im_transport_sse::{Sse, SseConfig};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-/// After how many bytes each stream is broken off: in the head of what it replays, in its midst, and far behind. What comes
-/// last is whole.
+/// After how many bytes each stream is cut: in the head of what it replays, in its middle, and far
+/// behind. The last stream is whole.
 const CUTS: [usize; 8] = [1500, 2000, 3000, 4000, 6000, 9000, 14_000, 20_000];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +54,7 @@ async fn node_event_source_resumes_its_stream() {
     reads_through_cuts(client).await;
 }
 
-/// Bob writes without a pause, and Ann's stream is cut in its midst over and over.
+/// Bob writes without a pause, and Ann's stream is cut in the middle repeatedly.
 async fn reads_through_cuts(mut client: Command) {
     let tokens = ["ann", "bob"].into_iter().fold(StaticTokens::new(), |tokens, user| {
         tokens.with(format!("{user}'s"), Identity::of(UserId::new(user).unwrap()))
@@ -90,13 +90,13 @@ async fn reads_through_cuts(mut client: Command) {
     assert_eq!(taken, all, "every event, once, in order");
     let streams = told["opened"].as_u64().unwrap() + told["refused"].as_u64().unwrap();
     assert_eq!(streams, CUTS.len() as u64 + 1);
-    // Both ask for it by themselves.
+    // Both clients request it by themselves.
     let heads = proxy.heads();
     let mut opened = heads.iter().filter(|head| head.starts_with("HTTP/1.1 200"));
     assert!(opened.all(|head| head.contains("content-encoding: gzip")), "{heads:?}");
 }
 
-/// Text that nothing on the way makes shorter by much.
+/// Text that compresses badly.
 fn noise(seed: usize) -> String {
     let mut state = seed as u64 + 1;
     let mut next = || {
@@ -127,7 +127,8 @@ async fn curl_polls_by_spec_lines() {
     assert_eq!(serde_json::from_str::<Value>(&shell.run(send).await).unwrap()[0]["seq"], 2);
     assert_eq!(shell.poll(first).await, ["room ok", "2 Is anybody there?"]);
 
-    // The long poll waits, and its answer breaks off: curl says so, and the same line gives it again.
+    // The long poll waits, and its response is cut: curl reports it, and the same line returns it
+    // again.
     let mut bob = Speaker::new(address, "bob", None).await;
     bob.command(json!({"t": "join", "id": 2, "room": "tea"})).await;
     assert_eq!(shell.poll(long).await, ["3 im.members"]);
@@ -152,7 +153,7 @@ async fn curl_polls_by_spec_lines() {
     assert_eq!(shell.poll(short).await, ["5 And now?"]);
 }
 
-/// The block of commands in the section on curl.
+/// Returns the block of commands in the section on curl.
 fn lines_of_the_spec() -> Vec<String> {
     let spec = std::fs::read_to_string(foreign::spec()).unwrap();
     let section = spec.split("### By hand with curl").nth(1).unwrap();
@@ -160,7 +161,7 @@ fn lines_of_the_spec() -> Vec<String> {
     block.lines().filter(|line| line.starts_with("curl ")).map(str::to_owned).collect()
 }
 
-/// Where somebody pastes lines, and puts in what they know by now.
+/// A shell for the lines, which replaces their placeholders by known values.
 struct Shell {
     at: SocketAddr,
     known: Vec<(&'static str, String)>,
@@ -189,7 +190,7 @@ impl Shell {
         told
     }
 
-    /// A poll: what came, in short. Its mark is known from then on.
+    /// Runs a poll and returns its frames in short. Its position is known from then on.
     async fn poll(&mut self, line: &str) -> Vec<String> {
         let mut frames: Vec<Value> = serde_json::from_str(&self.run(line).await).unwrap();
         let mark = frames.pop().unwrap();
@@ -204,7 +205,8 @@ impl Shell {
     }
 }
 
-/// A server of its own for each test; it ends with the test's runtime. Beside the protocol it has an empty page.
+/// Starts a server for one test, which ends with the test's runtime. Beside the protocol it has an
+/// empty page.
 async fn serve(users: Arc<dyn Authenticator>) -> SocketAddr {
     let engine = Engine::builder().authenticator(users).rate_limiter(Arc::new(Unlimited));
     let engine = engine.start().await.unwrap();
@@ -224,7 +226,7 @@ async fn serve(users: Arc<dyn Authenticator>) -> SocketAddr {
     address
 }
 
-/// Somebody who writes.
+/// A client that writes.
 struct Speaker {
     connection: Client,
     headers: Vec<(&'static str, String)>,

@@ -1,8 +1,9 @@
-//! Nothing that was acknowledged is lost or repeated when the process that writes is killed. Stores on a server have
-//! `database_kills.rs`.
+//! Kills of the writing process lose and duplicate nothing that was acknowledged. Stores on a
+//! server are in `database_kills.rs`.
 //!
-//! A short run by default. `IM_PROVE_KILLS=1000` makes it a long one, `IM_PROVE_SEED=…` repeats the choices of an
-//! earlier one, `IM_PROVE_STORE=…` names one store; `cargo xtask prove kills` sets them.
+//! A short run by default. `IM_PROVE_KILLS=1000` makes it a long one, `IM_PROVE_SEED=…` repeats the
+//! choices of an earlier one, `IM_PROVE_STORE=…` selects one store; `cargo xtask prove kills` sets
+//! them.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead, BufReader};
@@ -38,7 +39,7 @@ async fn kill_writers(store: &str) {
     }
     eprintln!("{store}, in all: {all}");
     assert_eq!(u64::from(all.kills), kills);
-    assert!(all.acknowledged > 0, "nothing was written: this run shows nothing");
+    assert!(all.acknowledged > 0, "nothing was written, so this run proves nothing");
 }
 
 async fn kill_writers_in_one_life(store: &str, kills: u32, seed: u64) -> CrashReport {
@@ -57,7 +58,8 @@ async fn kill_writers_in_one_life(store: &str, kills: u32, seed: u64) -> CrashRe
     report
 }
 
-/// Not for stores on a server: that may still be at work on what a dead worker had begun when the store is looked at.
+/// Not for stores on a server, which may still be executing a killed worker's requests during the
+/// check.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_during_upkeep_leaves_store_whole() {
     for store in chosen(STORES) {
@@ -74,7 +76,7 @@ async fn kill_keepers(store: &str) {
     for kill in 0..kills {
         let seed = seed.wrapping_add(kill);
         let task = Task::Keep { seed };
-        // In the middle of whatever comes next.
+        // At a random point of the worker's output.
         listen(worker(store, data, &task), 20 + seed % 400, &mut kept);
 
         let opened = stores::open(store, data).await.unwrap();
@@ -88,8 +90,8 @@ async fn kill_keepers(store: &str) {
             panic!("kill {kill}: the store is kept in {}:\n{wrong:#?}", place.display());
         }
     }
-    eprintln!("{} lines were told by {kills} workers", kept.lines);
-    assert!(kept.lines > 0, "nothing was done: this run shows nothing");
+    eprintln!("{} lines were printed by {kills} workers", kept.lines);
+    assert!(kept.lines > 0, "nothing was done, so this run proves nothing");
 }
 
 /// Kills a worker after so many lines.
@@ -108,7 +110,7 @@ fn listen(mut worker: Command, lines: u64, kept: &mut Retained) {
         line.clear();
         match said.read_line(&mut line) {
             Ok(_) if line.ends_with('\n') => kept.on_line(line.trim_end()),
-            // It is cut short, or there is none.
+            // The line is cut off, or missing.
             _ => return,
         }
     }

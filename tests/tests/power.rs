@@ -1,7 +1,8 @@
-//! Nothing that was acknowledged is lost when the power is cut, whatever the disk does with what was not synced.
+//! A power cut loses nothing that was acknowledged, whatever the disk does with unsynced data.
 //!
-//! A short run by default. `IM_PROVE_POWER=1000` makes it a long one, `IM_PROVE_SEED=…` repeats the choices of an earlier
-//! one, `IM_PROVE_STORE=…` names one store; `cargo xtask prove power` sets them.
+//! A short run by default. `IM_PROVE_POWER=1000` makes it a long one, `IM_PROVE_SEED=…` repeats the
+//! choices of an earlier one, `IM_PROVE_STORE=…` selects one store; `cargo xtask prove power` sets
+//! them.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "these are tests")]
 
 use std::path::Path;
@@ -16,7 +17,7 @@ use im_tests::stores::{chosen_on_disk, number};
 
 const WORKER: &str = env!("CARGO_BIN_EXE_crash-writer");
 
-/// `None` where it cannot be done.
+/// Runs the cuts. `None` if this machine cannot simulate them.
 async fn cut(test: &str, store: &str, cuts: u32, syncs: Syncs) -> Option<PowerReport> {
     let library = match shim::library(Path::new(WORKER)) {
         Ok(library) => library,
@@ -55,7 +56,7 @@ async fn power_cuts_lose_nothing() {
         assert!(report.violations.is_empty(), "{shown:#?}");
         assert_eq!(report.abandoned, 0, "{:?}", report.first_abandoned);
         assert_eq!(report.cuts, cuts);
-        assert!(report.acknowledged > 0, "nothing was written: this run shows nothing");
+        assert!(report.acknowledged > 0, "nothing was written, so this run proves nothing");
     }
 }
 

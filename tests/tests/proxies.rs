@@ -1,4 +1,5 @@
-//! All transports behind a real nginx, by the configuration of `docs/proxies.md`, in bytes on a socket.
+//! All transports behind a real nginx, by the configuration of `docs/proxies.md`, in bytes on a
+//! socket.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -56,7 +57,7 @@ async fn server_for(origins: OriginPolicy) -> SocketAddr {
     address
 }
 
-/// A request, and all that comes back until it says this.
+/// Sends a request and reads the response until it contains `text`.
 async fn ask_until(at: SocketAddr, request: &str, text: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -87,7 +88,7 @@ async fn ask(at: SocketAddr, head: &str, headers: &str, body: &str) -> String {
     read
 }
 
-/// Opens a session. Gives the header that names it.
+/// Opens a session. Returns the header with it.
 async fn hello(at: SocketAddr, user: &str) -> String {
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": user}).to_string();
     let answer = ask(at, "POST /im/send", PAGE, &hello).await;
@@ -118,7 +119,7 @@ async fn all_transports_work_behind_nginx() {
     let (mut stream, head) = ask_until(at, &open, r#""t":"room""#).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 
-    // Another user by WebSocket, whose message comes down the stream at once.
+    // Another user by WebSocket, whose message arrives on the stream at once.
     let socket = TcpStream::connect(at).await.unwrap();
     let mut request =
         tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(

@@ -1,5 +1,5 @@
-//! The Rust client over every transport, and from one to the next in mid-stream, on one server and on two without sticky
-//! sessions.
+//! The Rust client over every transport, and between transports under load, on one server and on
+//! two without sticky sessions.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,10 +31,11 @@ use im_transport_ws::{WebSocket as WsService, WsConfig};
 use tokio::net::{TcpListener, TcpStream};
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it should not take so long")
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it took longer than 20 s")
 }
 
-/// Engines on one store, each served at an address of its own, and one address that takes them in turns.
+/// Engines on one store, each served at an address of its own, and one address that alternates
+/// between them.
 struct Servers {
     engines: Vec<Engine>,
     address: SocketAddr,
@@ -89,7 +90,8 @@ impl Servers {
     }
 }
 
-/// An address whose connections go to these in turns, as behind a proxy that knows no sessions.
+/// Returns an address whose connections alternate between these, as behind a proxy without sticky
+/// sessions.
 async fn in_turns(addresses: Vec<SocketAddr>) -> SocketAddr {
     if let [only] = addresses[..] {
         return only;
@@ -109,7 +111,7 @@ async fn in_turns(addresses: Vec<SocketAddr>) -> SocketAddr {
     address
 }
 
-/// A link of its own for each client.
+/// One shared link as a `Link` of its own.
 struct Over(Arc<dyn Link>);
 
 #[async_trait]
@@ -119,7 +121,7 @@ impl Link for Over {
     }
 }
 
-/// Each connection over the next link.
+/// A link whose connections each use the next transport.
 struct Carousel {
     links: Vec<Arc<dyn Link>>,
     turn: Arc<AtomicUsize>,
@@ -137,18 +139,18 @@ fn text(event: &Event) -> Option<String> {
     Some(event.content.value().get("text")?.as_text()?.to_owned())
 }
 
-/// The next message's text. Events must come dense.
+/// Returns the next message's text. Events must be dense.
 async fn heard(events: &mut Events, last: &mut Seq) -> String {
     loop {
-        match soon(events.next()).await.expect("it goes on") {
+        match soon(events.next()).await.expect("the client continues") {
             ClientEvent::Event(event) => {
-                assert_eq!(event.seq, last.next(), "nothing is lost and nothing comes twice");
+                assert_eq!(event.seq, last.next(), "each event once, without a gap");
                 *last = event.seq;
                 if let Some(text) = text(&event) {
                     return text;
                 }
             }
-            ClientEvent::Closed { message, .. } => panic!("it should go on: {message}"),
+            ClientEvent::Closed { message, .. } => panic!("the client ended: {message}"),
             _ => {}
         }
     }
@@ -218,11 +220,11 @@ async fn users_talk_without_sticky_sessions() {
     talks_over(2, Encoding::MsgPack).await;
 }
 
-/// From each transport to each other one, in the middle of a storm.
+/// Moves from each transport to each other one, under load.
 async fn changes_over(servers: usize) {
     let servers = Servers::start(servers).await;
     let links = servers.links();
-    // Every pair of neighbours, and itself.
+    // Every pair as neighbours, also of one transport with itself.
     let order = [0, 1, 2, 3, 0, 2, 0, 3, 1, 0, 0, 3, 2, 1, 1, 3, 3, 2, 2];
     let carousel = Carousel {
         links: order.iter().map(|at| links[*at].1.clone()).collect(),
@@ -252,9 +254,9 @@ async fn changes_over(servers: usize) {
             }
         }
         let said: Vec<String> = (0..10).map(|n| format!("ann {round} {n}")).collect();
-        assert_eq!(own, said, "what ann said comes once and in her order");
+        assert_eq!(own, said, "ann's messages are received once and in her order");
     }
-    assert!(turn.load(Ordering::Relaxed) >= order.len(), "every transport had its turns");
+    assert!(turn.load(Ordering::Relaxed) >= order.len(), "every transport was used");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,7 +273,7 @@ async fn transport_and_server_change_misses_nothing() {
 async fn blocked_websocket_falls_back() {
     let servers = Servers::start(1).await;
     let links = servers.links();
-    // There is nothing at this address.
+    // There is no server at this path.
     let blocked = WebSocket::new(format!("ws://{}/nowhere", servers.address));
     let mut all: Vec<Arc<dyn Link>> = vec![Arc::new(blocked)];
     all.extend(links[1..].iter().map(|(_, link)| link.clone()));
@@ -290,7 +292,7 @@ async fn sender_order_survives_failing_store() {
     const COUNT: usize = 100;
     for at in 0..4 {
         let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new())));
-        // Small batches, so that there is always something under way behind the one that fails.
+        // Small batches, so that other appends are in flight behind the one that fails.
         let config = EngineConfig::default().append_batch(4);
         let servers = Servers::on(store.clone(), config, 1).await;
         let (name, link) = servers.links()[at].clone();
@@ -308,7 +310,7 @@ async fn sender_order_survives_failing_store() {
         for delivery in deliveries {
             soon(delivery).await.unwrap();
         }
-        assert!(store.calls(Operation::Append) > 18, "all of the faults have struck");
+        assert!(store.calls(Operation::Append) > 18, "all of the faults have occurred");
         let page = servers.engines[0].history(&room, PageFrom::After(Seq::ZERO), 200).await;
         let kept: Vec<String> = page.unwrap().events.iter().filter_map(text).collect();
         assert_eq!(kept, (0..COUNT).map(|n| n.to_string()).collect::<Vec<_>>(), "{name}");

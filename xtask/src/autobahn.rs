@@ -1,8 +1,9 @@
-//! `cargo xtask autobahn`: the Autobahn cases against an echo on the WebSocket transport's own codec.
+//! `cargo xtask autobahn`: the Autobahn cases against an echo on the WebSocket transport's own
+//! codec.
 //!
-//! The cases are those of the Autobahn test suite, run by the PyPI package `kosoku`. They test RFC 6455 and know nothing of our
-//! protocol, so the server is the example `echo` of im-transport-ws: its handshake, codec, writes and closing are the
-//! transport's.
+//! The cases are those of the Autobahn test suite, run by the PyPI package `kosoku`. They test RFC
+//! 6455 and do not use our protocol, so the server is the example `echo` of im-transport-ws, which
+//! has the transport's handshake, codec, writes and closing.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -20,13 +21,15 @@ use crate::tools;
 struct Group {
     name: &'static str,
     cases: &'static [&'static str],
-    /// How many cases there are: one that was not run is a failure.
+    /// The number of cases: fewer mean a failure.
     count: usize,
-    /// The runner prints nothing before its end. Ten times what the cases take on a quiet machine, and more.
+    /// Time limit; the runner prints nothing before its end. At least ten times what the cases take
+    /// on an idle machine.
     within: Duration,
 }
 
-/// What every WebSocket server must do: frames, pings, reserved bits, opcodes, fragments, UTF-8, closing.
+/// Requirements for every WebSocket server: frames, pings, reserved bits, opcodes, fragments,
+/// UTF-8, closing.
 const CORE: Group = Group {
     name: "core",
     cases: &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"],
@@ -38,7 +41,7 @@ const CORE: Group = Group {
 const LIMITS: Group =
     Group { name: "limits", cases: &["9.*"], count: 54, within: Duration::from_secs(1800) };
 
-/// What is not run, and why.
+/// The excluded cases, and why.
 const LEFT_OUT: &str = "12.* and 13.* (216 cases) are left out: permessage-deflate is not offered";
 
 /// Runs the cases that match these patterns, such as `6.*`; without one all groups.
@@ -71,10 +74,10 @@ pub(crate) fn all(patterns: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What to do about a case that fails.
+/// Advice for a failing case.
 pub(crate) const ADVICE: &str = "target/xtask/autobahn/*/index.html shows each case; `cargo xtask autobahn CASE` runs one alone";
 
-/// Runs the core cases, of which none may fail.
+/// Runs the core cases; all must pass.
 pub(crate) fn core(kosoku: &Path) -> Result<()> {
     run_group(kosoku, &CORE)
 }
@@ -83,7 +86,7 @@ fn run_group(kosoku: &Path, group: &Group) -> Result<()> {
     let passed = cases(kosoku, group.name, group.cases, group.within)?;
     ensure!(
         passed == group.count,
-        "{passed} cases were run, and {} consists of {}",
+        "{passed} cases were run, but {} has {}",
         group.name,
         group.count
     );
@@ -91,10 +94,10 @@ fn run_group(kosoku: &Path, group: &Group) -> Result<()> {
     Ok(())
 }
 
-/// Runs these cases against a new echo. Returns how many there were, of which none failed.
+/// Runs these cases against a new echo. Returns their number; fails if a case failed.
 fn cases(kosoku: &Path, name: &str, patterns: &[&str], within: Duration) -> Result<usize> {
     let report = workshop().join("autobahn").join(name);
-    // An old report must not be taken for the new one.
+    // An old report must not be mistaken for the new one.
     if report.exists() {
         fs::remove_dir_all(&report)?;
     }
@@ -104,7 +107,7 @@ fn cases(kosoku: &Path, name: &str, patterns: &[&str], within: Duration) -> Resu
     command.args(patterns.iter().flat_map(|pattern| ["--include", pattern]));
     command.arg(&echo.address);
     let ended = run_within(&mut command, within);
-    ensure!(echo.is_alive()?, "the echo ended meanwhile");
+    ensure!(echo.is_alive()?, "the echo server ended early");
     let read = fs::read_to_string(report.join("index.json"));
     let Ok(read) = read else {
         ended?;
@@ -116,12 +119,12 @@ fn cases(kosoku: &Path, name: &str, patterns: &[&str], within: Duration) -> Resu
     ensure!(bad.is_empty(), "{} of {} cases failed", bad.len(), verdicts.len());
     ended?;
     for lenient in verdicts.iter().filter(|verdict| verdict.behavior == "NON-STRICT") {
-        eprintln!("    {}: passed, not as early as it could be seen", lenient.case);
+        eprintln!("    {}: passed, but not as early as possible", lenient.case);
     }
     Ok(verdicts.len())
 }
 
-/// What came out of a case, in Autobahn's words.
+/// The result of a case, in Autobahn's words.
 #[derive(Debug, PartialEq, Eq)]
 struct Verdict {
     case: String,
@@ -130,17 +133,18 @@ struct Verdict {
 }
 
 impl Verdict {
-    /// Autobahn counts what RFC 6455 leaves open, and what breaks only a SHOULD, as passed. `UNIMPLEMENTED` is not.
+    /// Autobahn counts what RFC 6455 leaves open, and what breaks only a SHOULD, as passed.
+    /// `UNIMPLEMENTED` is not.
     fn is_good(&self) -> bool {
         let good = ["OK", "NON-STRICT", "INFORMATIONAL"];
         good.contains(&self.behavior.as_str()) && good.contains(&self.close.as_str())
     }
 }
 
-/// Reads the index of a report: agents, their cases, and what came out.
+/// Parses the index of a report: agents, their cases, and the results.
 fn verdicts(index: &str) -> Result<Vec<Verdict>> {
-    let index: Value = serde_json::from_str(index).context("the report is no JSON")?;
-    let agents = index.as_object().context("the report names no agents")?;
+    let index: Value = serde_json::from_str(index).context("the report is not JSON")?;
+    let agents = index.as_object().context("the report has no agents")?;
     let cases = agents.values().filter_map(Value::as_object).flatten();
     let verdicts = cases.map(|(case, said)| {
         let word = |key: &str| {
@@ -156,7 +160,7 @@ fn verdicts(index: &str) -> Result<Vec<Verdict>> {
     verdicts.collect()
 }
 
-/// Runs it to its end, which must come in time.
+/// Runs the command to its end, or fails after `within`.
 fn run_within(command: &mut Command, within: Duration) -> Result<()> {
     let begin = Instant::now();
     let mut child = command.spawn().context("could not start kosoku")?;
@@ -174,7 +178,7 @@ fn run_within(command: &mut Command, within: Duration) -> Result<()> {
     }
 }
 
-/// The server, which ends with this value or with this process.
+/// The echo server; it ends when this is dropped or this process ends.
 struct Echo {
     process: Child,
     address: String,
@@ -182,7 +186,7 @@ struct Echo {
 
 impl Echo {
     fn start() -> Result<Self> {
-        // With all features, as the tests are built: nothing is built twice.
+        // With all features, as for the tests, so that nothing is built twice.
         let echo = ["--workspace", "--all-features", "--example", "echo"];
         run(cargo(["build", "--quiet"]).args(echo))?;
         let binary = target().join("debug").join("examples").join("echo");
@@ -195,7 +199,7 @@ impl Echo {
         let said = process.stdout.take().context("the echo has no output")?;
         BufReader::new(said).read_line(&mut address)?;
         let address = address.trim().to_owned();
-        ensure!(!address.is_empty(), "the echo did not say where it listens");
+        ensure!(!address.is_empty(), "the echo server did not print its address");
         Ok(Self { process, address })
     }
 
@@ -206,7 +210,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
-        // One that has ended already needs neither.
+        // Both fail harmlessly if the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

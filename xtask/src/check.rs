@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything that can be said without running the code.
+//! `cargo xtask check`: all checks that do not run the code.
 
 use anyhow::{Result, bail};
 
@@ -6,7 +6,7 @@ use crate::outside::OUTSIDE;
 use crate::run::{Steps, cargo, output, program, run};
 use crate::{rules, tools};
 
-/// Runs every check; the first that fails ends it.
+/// Runs every check; stops at the first failure.
 pub(crate) fn all() -> Result<()> {
     let mut steps = Steps::new();
     steps.step("formatting", "run `cargo fmt --all` and look at what it changed", || {
@@ -20,7 +20,7 @@ pub(crate) fn all() -> Result<()> {
     )?;
     steps.step(
         "links and quotes of the documents",
-        "name what is there, also in the table of invariants; quote files as they are",
+        "fix the link, the row in the table of invariants, or the quote, which must equal its file",
         rules::check_documents,
     )?;
     steps.step(
@@ -36,7 +36,7 @@ pub(crate) fn all() -> Result<()> {
             run(cargo(["clippy", "--quiet"]).args(packages).args(["--", "-D", "warnings"]))
         },
     )?;
-    steps.step("clippy", "fix what it says; `allow` needs a reason", || {
+    steps.step("clippy", "fix what it reports; `allow` needs a reason", || {
         run(&mut cargo([
             "clippy",
             "--workspace",
@@ -49,7 +49,7 @@ pub(crate) fn all() -> Result<()> {
     })?;
     steps.step(
         "documentation",
-        "every public item needs a line, and every link must lead somewhere",
+        "every public item needs a line, and every link must resolve",
         || {
             run(cargo(["doc", "--no-deps", "--workspace", "--all-features"])
                 .env("RUSTDOCFLAGS", "-D warnings"))
@@ -76,7 +76,7 @@ pub(crate) fn all() -> Result<()> {
     Ok(())
 }
 
-/// What a client builds must not hold the engine, nor the crates that only the engine needs.
+/// The client must not depend on the engine, nor on crates that only the engine needs.
 fn client() -> Result<()> {
     run(&mut cargo(["check", "--quiet", "--package", "im-core", "--no-default-features"]))?;
     let tree =

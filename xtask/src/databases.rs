@@ -1,4 +1,4 @@
-//! Database servers: their packages, and running ones for tests and for work by hand.
+//! Database servers: their packages, and running ones for tests and for manual use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use im_test_databases::{Kind, Server};
 
 use crate::tools;
 
-/// A running server, installed from its packages if there is none and we may. It ends when it is dropped, and when this
-/// process does.
+/// Starts a server; installs its packages if they are missing and the process may. The server ends
+/// when the value is dropped, and when this process ends.
 pub(crate) fn start(kind: Kind) -> Result<Server> {
     install_if_missing(kind)?;
     Ok(Server::start(kind)?)
 }
 
-/// Installs a server's programs if they are not there and we may.
+/// Installs a server's programs if they are missing and the process may.
 pub(crate) fn install_if_missing(kind: Kind) -> Result<()> {
     if !kind.is_installed() && tools::may_install() {
         install(kind)?;
@@ -31,12 +31,13 @@ fn install(kind: Kind) -> Result<()> {
             let _quiet = NoCluster::new(Path::new("/etc/postgresql-common/createcluster.d"))?;
             tools::install(&["postgresql"])
         }
-        // These parts bring no service and no account; the client is for work by hand.
+        // These packages contain no service and no account; the client is for manual use.
         Kind::MariaDb => tools::install(&["mariadb-server-core", "mariadb-client-core"]),
     }
 }
 
-/// Tells Debian's packages of PostgreSQL, as long as it lives, to make no cluster and so to start no server.
+/// Keeps Debian's packages of PostgreSQL, as long as it lives, from creating a cluster and starting
+/// a server.
 struct NoCluster(PathBuf);
 
 impl NoCluster {
@@ -57,10 +58,11 @@ impl Drop for NoCluster {
     }
 }
 
-/// How often we look whether a server has ended by itself.
+/// How often to check whether a server has ended by itself.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Starts one of each, prints how to use them, and waits for Ctrl-C, which ends them with us.
+/// Starts one of each, prints how to use them, and waits for Ctrl-C, which ends them with this
+/// process.
 pub(crate) fn serve() -> Result<()> {
     let mut servers = Vec::new();
     for kind in Kind::ALL {
@@ -70,7 +72,7 @@ pub(crate) fn serve() -> Result<()> {
         }
     }
     if servers.is_empty() {
-        bail!("there is nothing to serve");
+        bail!("no server could be started");
     }
     for server in &servers {
         println!("export {}={}", server.kind().variable(), server.url());
@@ -89,7 +91,7 @@ pub(crate) fn serve() -> Result<()> {
 mod tests {
     use super::*;
 
-    /// The setting that keeps packages from starting a cluster is removed afterwards.
+    /// The setting that keeps packages from creating a cluster is removed afterwards.
     #[test]
     fn package_configuration_is_restored() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! A transport, a store and a server made as others would make theirs: outside the workspace, against the docs alone.
+//! A transport, a store and a server as third parties would write them: outside the workspace, from
+//! the docs alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,22 +12,23 @@ use crate::run::{cargo, program, root, run, target};
 
 /// A crate that is no member of the workspace.
 pub(crate) struct Outside {
-    /// What it is, for the steps' names.
+    /// What the crate is, for the names of steps.
     pub(crate) what: &'static str,
-    /// Where it lies.
+    /// Its folder.
     folder: &'static str,
-    /// What all of its `src` may take, in lines.
+    /// Bound of the lines in its `src`.
     fewer_lines_than: usize,
 }
 
 /// All of them.
-pub(crate) const OUTSIDE: [Outside; 3] = [
+pub(crate) const OUTSIDE: [Outside; 4] = [
     Outside { what: "the README's server", folder: "docs/mount-axum", fewer_lines_than: 25 },
     Outside { what: "a transport", folder: "docs/raw-tcp", fewer_lines_than: 150 },
     Outside { what: "a store", folder: "docs/redb-store", fewer_lines_than: 300 },
+    Outside { what: "a shared store", folder: "docs/remote-store", fewer_lines_than: 300 },
 ];
 
-/// The workspace's profile, so that all share what is built of other people's crates.
+/// The workspace's profile, so that all crates share their built dependencies.
 const PROFILE: [&str; 3] = [
     "profile.dev.debug=\"line-tables-only\"",
     "profile.dev.package.\"*\".opt-level=1",
@@ -34,12 +36,12 @@ const PROFILE: [&str; 3] = [
 ];
 
 impl Outside {
-    /// Formatting.
+    /// Checks the formatting.
     pub(crate) fn check_format(&self) -> Result<()> {
         run(&mut self.at_home(["fmt", "--check"]))
     }
 
-    /// Clippy, docs, and its size.
+    /// Runs clippy and rustdoc, and checks the size.
     pub(crate) fn check(&self) -> Result<()> {
         run(self.built(["clippy", "--all-targets"]).args(["--", "-D", "warnings"]))?;
         run(self.built(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
@@ -47,21 +49,21 @@ impl Outside {
         let lines = self.lines()?;
         ensure!(
             lines < *most,
-            "{folder}/src has {lines} lines, and {what} is to take under {most}: make the seam simpler"
+            "{folder}/src has {lines} lines, but {what} must have fewer than {most}: simplify the interface"
         );
         eprintln!("    {folder}/src has {lines} lines");
         Ok(())
     }
 
-    /// Its tests, or those whose names contain `filter`.
+    /// The command for its tests, or for those whose names contain `filter`.
     pub(crate) fn test(&self, filter: Option<&str>) -> Command {
         let mut tests = self.built(["test", "--no-fail-fast"]);
         tests.arg("--").args(filter);
         tests
     }
 
-    /// `cargo deny check` of what it builds, by the rules of the workspace, of which it may need fewer. What is to be
-    /// checked is added.
+    /// The command `cargo deny check` for its dependencies, by the rules of the workspace, of which
+    /// it may use fewer. The caller adds what to check.
     pub(crate) fn deny(&self, deny: &Path) -> Command {
         let mut command = program(deny, ["--all-features", "--config"]);
         command.arg(root().join("deny.toml"));
@@ -70,7 +72,7 @@ impl Outside {
         command
     }
 
-    /// The lines of all files of its `src`, which has no folders.
+    /// Counts the lines of all files in its `src`, which has no folders.
     fn lines(&self) -> Result<usize> {
         let source = self.home().join("src");
         let unread = || format!("could not read {}", source.display());
@@ -81,7 +83,7 @@ impl Outside {
         Ok(lines)
     }
 
-    /// `cargo` with these words for that crate, building where the workspace builds.
+    /// `cargo` with these arguments for that crate, with the workspace's target folder.
     fn built<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.at_home(words);
         command.arg("--target-dir").arg(target());
@@ -89,7 +91,7 @@ impl Outside {
         command
     }
 
-    /// `cargo` with these words in that crate's folder.
+    /// `cargo` with these arguments in that crate's folder.
     fn at_home<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = cargo(words);
         command.current_dir(self.home());

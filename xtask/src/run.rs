@@ -1,4 +1,4 @@
-//! Running programs under headings, with their times.
+//! Running programs as named steps, with their times.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn target() -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    // An absolute path stays as it is.
+    // `join` with an absolute path returns that path.
     root().join(target)
 }
 
-/// The folder for everything that is fetched or built for checks and tests.
+/// The folder for everything that is downloaded or built for checks and tests.
 pub(crate) fn workshop() -> PathBuf {
     target().join("xtask")
 }
 
-/// Runs steps one after the other and tells how long each took.
+/// Runs steps one after the other and prints how long each took.
 pub(crate) struct Steps {
     began: Instant,
     done: Vec<(String, Duration)>,
@@ -37,7 +37,7 @@ impl Steps {
         Self { began: Instant::now(), done: Vec::new() }
     }
 
-    /// One step. `advice` is printed when it fails: what to do about it.
+    /// Runs one step. `advice` is printed when it fails.
     pub(crate) fn step(
         &mut self,
         name: &str,
@@ -53,7 +53,7 @@ impl Steps {
         Ok(())
     }
 
-    /// The table at the end.
+    /// Prints the table at the end.
     pub(crate) fn summary(&self) {
         eprintln!("\nAll passed in {}:", shown(self.began.elapsed()));
         for (name, took) in &self.done {
@@ -71,7 +71,7 @@ fn shown(took: Duration) -> String {
     }
 }
 
-/// `cargo` with these words, in the workspace's folder.
+/// `cargo` with these arguments, in the workspace's folder.
 pub(crate) fn cargo<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -79,7 +79,7 @@ pub(crate) fn cargo<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Comm
     command
 }
 
-/// A program with these words, in the workspace's folder.
+/// A program with these arguments, in the workspace's folder.
 pub(crate) fn program<S: AsRef<OsStr>>(
     name: impl AsRef<OsStr>,
     words: impl IntoIterator<Item = S>,
@@ -89,7 +89,7 @@ pub(crate) fn program<S: AsRef<OsStr>>(
     command
 }
 
-/// Runs it to its end, with its output shown.
+/// Runs the command to its end, with its output shown.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("    {line}");
@@ -100,7 +100,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it to its end and takes what it prints.
+/// Runs the command to its end and returns its output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line(command);
     let output = command.output().with_context(|| format!("could not start `{line}`"))?;
@@ -114,7 +114,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as a person would type it.
+/// The command as typed in a shell.
 fn line(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(name).chain(command.get_args());

@@ -12,11 +12,11 @@ use crate::run::{Steps, cargo, program, root, run, workshop};
 use crate::tools;
 use crate::{autobahn, databases};
 
-/// What the tests are told, and what they will have to do without.
+/// Environment variables for the tests, and what is missing.
 struct Needs {
     env: Vec<(String, OsString)>,
     missing: Vec<String>,
-    /// End with this value, or with the process.
+    /// Servers; they end when this is dropped, or with the process.
     servers: Vec<Server>,
 }
 
@@ -25,8 +25,8 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     let mut steps = Steps::new();
     let mut needs = Needs::new();
     steps.step(
-        "what the tests need",
-        "install what is named, or leave IM_TEST_REQUIRE unset to skip it",
+        "requirements of the tests",
+        "install what is named, or leave IM_TEST_REQUIRE unset to skip the tests that need it",
         || {
             needs.gather()?;
             needs.check()
@@ -38,7 +38,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     needs.print("IM_TEST_SKIPPED", skipped.clone());
 
     let advice = "the output above names the test; run it alone with `cargo xtask test NAME`";
-    steps.step("build", "fix what the compiler says", || {
+    steps.step("build", "fix the compiler's errors", || {
         run(&mut cargo(["build", "--workspace", "--all-targets", "--all-features"]))
     })?;
     steps.step("tests", advice, || {
@@ -51,7 +51,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
             run(outside.test(filter).envs(needs.env.iter().cloned()))
         })?;
     }
-    // A filter names tests in Rust.
+    // A filter applies to tests in Rust only.
     if filter.is_none() && needs.has(JS_MODULES) {
         let advice = "`npm test` in clients/js runs them alone; see its README for what they need";
         steps.step("JavaScript client", advice, || needs.test_javascript())?;
@@ -65,7 +65,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     for server in needs.servers.drain(..) {
         server.stop()?;
     }
-    // Behind all that starts the server of all features, whose place it takes.
+    // Last of all steps that use the server with all features: this build replaces its binary.
     steps.step("quickstart as newcomers build it", advice, || {
         let mut tests = cargo(["test", "--package", "quickstart", "--test", "start", "--"]);
         run(tests.args(filter))
@@ -74,10 +74,10 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     needs.report(&skipped)
 }
 
-/// What runs the Autobahn cases.
+/// The variable of the program that runs the Autobahn cases.
 const KOSOKU: &str = "IM_TEST_KOSOKU";
 
-/// What the JavaScript client is checked and tested with.
+/// The variable of the JavaScript client's development packages.
 const JS_MODULES: &str = "IM_TEST_NODE_MODULES_JS";
 
 impl Needs {
@@ -85,12 +85,13 @@ impl Needs {
         Self { env: Vec::new(), missing: Vec::new(), servers: Vec::new() }
     }
 
-    /// Checks the types of the JavaScript client, and runs its tests against the server that was just built.
+    /// Checks the types of the JavaScript client, and runs its tests against the server that was
+    /// just built.
     fn test_javascript(&self) -> Result<()> {
         let folder = root().join("clients").join("js");
         let server = workshop().with_file_name("debug").join("quickstart");
         if !server.is_file() {
-            bail!("{} is not there, although everything was built", server.display());
+            bail!("{} is missing although everything was built", server.display());
         }
         run(program("npm", ["run", "--silent", "check"]).current_dir(&folder))?;
         run(program("npm", ["test", "--silent"])
@@ -107,7 +108,7 @@ impl Needs {
         self.env.iter().find_map(|(set, value)| (set == name).then_some(value))
     }
 
-    /// Gets each thing; what cannot be got is noted, with the reason.
+    /// Gets all requirements; failures are recorded with the reason.
     fn gather(&mut self) -> Result<()> {
         self.need("IM_TEST_CHROMIUM", "tests in a browser", tools::chromium);
         self.need("IM_TEST_NGINX", "tests behind nginx", tools::nginx);
@@ -133,7 +134,7 @@ impl Needs {
         Ok(())
     }
 
-    /// Leaves what is set already; otherwise gets it.
+    /// Gets one requirement, unless its variable is set.
     fn need<V: Into<OsString>>(&mut self, name: &str, what: &str, get: impl FnOnce() -> Result<V>) {
         if let Some(set) = std::env::var_os(name) {
             eprintln!("    {name}={} (as it was set)", public(&set.to_string_lossy()));
@@ -176,7 +177,7 @@ impl Needs {
         Ok(())
     }
 
-    /// Says what was skipped, and why.
+    /// Prints the skipped tests with their reasons.
     fn report(&self, skipped: &Path) -> Result<()> {
         let told = fs::read_to_string(skipped).unwrap_or_default();
         let mut all: Vec<&str> = self.missing.iter().map(String::as_str).collect();
@@ -198,7 +199,7 @@ fn print_log_tail(server: &Server) {
     eprintln!("\nthe end of the log of {}:\n{}", server.kind(), server.log_tail());
 }
 
-/// The text, but if it is a URL with a password, without that.
+/// The text; if it is a URL, without its password.
 fn public(text: &str) -> String {
     let parts = text.split_once("://").and_then(|(scheme, rest)| {
         let (login, place) = rest.rsplit_once('@')?;
@@ -212,7 +213,7 @@ fn must_have_all() -> bool {
     std::env::var("IM_TEST_REQUIRE").is_ok_and(|value| value == "all")
 }
 
-/// `IM_TEST_NODE_MODULES_BROWSER` for `tests/browser`.
+/// The name of the variable: `IM_TEST_NODE_MODULES_BROWSER` for `tests/browser`.
 fn variable(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let word: String = name

@@ -1,7 +1,8 @@
-//! What checks and tests need beyond a Rust toolchain: what is fetched, and where it is put.
+//! Tools for checks and tests beyond a Rust toolchain: how they are obtained, and where they are
+//! stored.
 //!
-//! Everything lands in `target/xtask` and is used again, but for Chromium, nginx and database servers, which are packages
-//! of the system.
+//! Everything is stored in `target/xtask` and reused, except Chromium, nginx and database servers,
+//! which are system packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{cargo, output, program, root, run, workshop};
 
-/// The one version that `deny.toml` was written for.
+/// The version that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
-/// cargo-deny, built here if need be.
+/// Returns cargo-deny; builds it if it is missing.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
     let folder = workshop();
     let binary = folder.join("bin").join("cargo-deny");
@@ -27,7 +28,7 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// A Chromium of the system, installed from its packages if there is none and we may.
+/// Returns the system's Chromium; installs its packages if it is missing and the process may.
 pub(crate) fn chromium() -> Result<PathBuf> {
     if let Some(found) = find_chromium() {
         return Ok(found);
@@ -38,7 +39,7 @@ pub(crate) fn chromium() -> Result<PathBuf> {
         );
     }
     install(&["chromium"])?;
-    find_chromium().context("apt-get has installed chromium, and it is not on the path")
+    find_chromium().context("apt-get has installed chromium, but it is not on the path")
 }
 
 fn find_chromium() -> Option<PathBuf> {
@@ -47,9 +48,9 @@ fn find_chromium() -> Option<PathBuf> {
         .find_map(find)
 }
 
-/// An nginx of the system, in the same way.
+/// Returns the system's nginx, in the same way.
 pub(crate) fn nginx() -> Result<PathBuf> {
-    // Not on the path of everybody.
+    // /usr/sbin is not on every user's path.
     let sbin = || Some(PathBuf::from("/usr/sbin/nginx")).filter(|file| file.is_file());
     let found = || find("nginx").or_else(sbin);
     if let Some(found) = found() {
@@ -61,36 +62,37 @@ pub(crate) fn nginx() -> Result<PathBuf> {
         );
     }
     install(&["nginx-light"])?;
-    found().context("apt-get has installed nginx, and it is not where it should be")
+    found().context("apt-get has installed nginx, but it is neither on the path nor in /usr/sbin")
 }
 
-/// Whether packages of the system can be installed: Debian's, as root.
+/// Whether system packages can be installed: on Debian, as root.
 pub(crate) fn may_install() -> bool {
     let user = output(&mut program("id", ["-u"])).unwrap_or_default();
     find("apt-get").is_some() && user.trim() == "0"
 }
 
-/// Installs packages of the system.
+/// Installs system packages.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run(&mut program("apt-get", ["update", "-qq"]))?;
     let mut install = program("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
     run(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// The program of this name on the path.
+/// Finds the program of this name on the path.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// The packages that `tests/<folder>/package.json` names, exactly as its lock file says. Gives the `node_modules`.
+/// Installs the packages of `tests/<folder>/package.json`, exactly by its lock file. Returns the
+/// `node_modules`.
 pub(crate) fn node_modules(folder: &Path) -> Result<PathBuf> {
     let name = folder.file_name().context("a folder of tests has no name")?;
     let place = workshop().join("npm").join(name);
     let wanted = [folder.join("package.json"), folder.join("package-lock.json")];
     if !is_current(&place, &wanted)? {
         if find("npm").is_none() {
-            bail!("there is no npm; install Node.js 18 or newer with npm");
+            bail!("npm is missing; install Node.js 18 or newer with npm");
         }
         fs::create_dir_all(&place)?;
         for file in &wanted {
@@ -106,7 +108,7 @@ pub(crate) fn node_modules(folder: &Path) -> Result<PathBuf> {
     Ok(place.join("node_modules"))
 }
 
-/// The same for a package of our own, which finds them beside itself: its `node_modules` is a link to them.
+/// The same for a package of this repository, whose own `node_modules` is a link to them.
 pub(crate) fn node_modules_beside(folder: &Path) -> Result<PathBuf> {
     let modules = node_modules(folder)?;
     let link = folder.join("node_modules");
@@ -120,16 +122,18 @@ pub(crate) fn node_modules_beside(folder: &Path) -> Result<PathBuf> {
     Ok(modules)
 }
 
-/// A Python of our own with what the requirements name.
+/// Returns a virtual environment with the packages of these requirements.
 pub(crate) fn python(requirements: &[PathBuf]) -> Result<PathBuf> {
     python_in(&workshop().join("venv"), requirements)
 }
 
-/// kosoku, which runs the Autobahn cases, in a Python of its own: a machine that has no wheel of it keeps the other tests.
+/// Returns kosoku, which runs the Autobahn cases. It has its own environment: without a wheel for
+/// this machine, only its tests are missing.
 pub(crate) fn kosoku() -> Result<PathBuf> {
     let wanted = root().join("im-transport-ws").join("autobahn").join("requirements.txt");
-    let python = python_in(&workshop().join("kosoku"), &[wanted])
-        .context("kosoku needs Python 3.10 or newer, and has no other wheels than those listed")?;
+    let python = python_in(&workshop().join("kosoku"), &[wanted]).context(
+        "kosoku needs Python 3.10 or newer, and a wheel for this machine among those listed",
+    )?;
     Ok(python.with_file_name("kosoku"))
 }
 
@@ -137,7 +141,7 @@ fn python_in(place: &Path, requirements: &[PathBuf]) -> Result<PathBuf> {
     let python = place.join("bin").join("python");
     if !is_current(place, requirements)? {
         if find("python3").is_none() {
-            bail!("there is no python3; install Python 3.10 or newer");
+            bail!("python3 is missing; install Python 3.10 or newer");
         }
         run(program("python3", ["-m", "venv", "--clear"]).arg(place)).context(
             "python3 cannot make a virtual environment (Debian: `apt-get install python3-venv`)",
@@ -153,7 +157,7 @@ fn python_in(place: &Path, requirements: &[PathBuf]) -> Result<PathBuf> {
     Ok(python)
 }
 
-/// The folders below `tests/` that hold a file of this name, in order.
+/// Returns the folders below `tests/` that contain a file of this name, in order.
 pub(crate) fn test_folders_with(file: &str) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(root().join("tests")).context("could not read tests/")? {
@@ -166,7 +170,7 @@ pub(crate) fn test_folders_with(file: &str) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Whether `place` was made from files that say what these say.
+/// Whether `place` was made from files with the same content as these.
 fn is_current(place: &Path, files: &[PathBuf]) -> Result<bool> {
     Ok(fs::read(place.join(MARK)).ok() == Some(contents(files)?))
 }
@@ -176,7 +180,7 @@ fn mark_current(place: &Path, files: &[PathBuf]) -> Result<()> {
         .with_context(|| format!("could not write to {}", place.display()))
 }
 
-/// Holds what a folder was made from; written last.
+/// The file with the content of the files that a folder was made from; written last.
 const MARK: &str = ".made-from";
 
 fn contents(files: &[PathBuf]) -> Result<Vec<u8>> {

@@ -17,22 +17,24 @@ import { WireError, toValue } from './wire/value.js';
 /**
  * - `connecting`: for the first time
  * - `online`
- * - `waiting`: the connection was lost; the client comes back by itself
- * - `closed`: over
+ * - `waiting`: the connection was lost; the client reconnects by itself
+ * - `closed`: ended
  *
  * @typedef {'connecting' | 'online' | 'waiting' | 'closed'} Status
  */
 
 /**
- * How things stand: what carries frames while online, why it ended and after how many milliseconds the next try comes
- * otherwise.
+ * The state of the connection: its transport while online, otherwise why it ended and the
+ * milliseconds until the next try.
  *
- * @typedef {{status: Status, transport?: string, code?: number, message?: string, retryInMs?: number}} StatusChange
+ * @typedef {{status: Status, transport?: string, code?: number, message?: string, retryInMs?: number}}
+ *   StatusChange
  */
 
 /**
- * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a duplicate; it needs at least 96 random bits.
+ * `kind`: 1 to 32 characters, `message` by default. `mid`: the application's own idempotency key,
+ * so that a retry after a restart of the application is recognised as a duplicate; it needs at
+ * least 96 random bits.
  *
  * @typedef {{kind?: string, mid?: string}} SendOptions
  */
@@ -44,26 +46,26 @@ import { WireError, toValue } from './wire/value.js';
  */
 
 /**
- * What a client tells:
+ * Events of a client:
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
- * - `error`: such a message was refused for good, or something could not be put into the storage
+ * - `ack`: a message of an earlier load of the page (see `storage`) was stored by the server
+ * - `error`: such a message was refused for good, or a value could not be written to the storage
  *
  * @typedef {{status: StatusChange, event: import('./core/rooms.js').RoomEvent, signal: Frame,
  *   ack: AppendAck & {mid: string}, error: unknown}} ClientEvents
  */
 
 /**
- * One user on one device, over all connections that this takes. Commands wait while there is no connection, and are carried
- * out on the next one.
+ * One user on one device, across connections. Commands wait while there is no connection, and are
+ * carried out on the next one.
  *
  * @extends {Emitter<ClientEvents>}
  */
 export class Client extends Emitter {
   /**
-   * @param {object} setup made by `connect`
+   * @param {object} setup from `connect`
    * @param {import('./config.js').ConfigOptions} [setup.config]
    * @param {import('./storage.js').PersistentStore} [setup.store]
    */
@@ -73,7 +75,7 @@ export class Client extends Emitter {
     this.store = store;
     /** @type {Status} */
     this.status = 'connecting';
-    /** The user that the server takes this for, once it has said so. @type {string | undefined} */
+    /** The user id, once the server has confirmed it. @type {string | undefined} */
     this.user = undefined;
     this.handles = new Handles();
     /** @type {import('./shell.js').Shell | undefined} */
@@ -85,7 +87,7 @@ export class Client extends Emitter {
   }
 
   /**
-   * Begins to run on this shell.
+   * Starts to run on this shell.
    *
    * @param {import('./shell.js').Shell} shell
    */
@@ -95,14 +97,17 @@ export class Client extends Emitter {
     shell.start();
   }
 
-  /** What carries frames now: `ws`, `sse`, `poll`, `short`, or `tab` where another tab does it. */
+  /**
+   * The transport in use: `ws`, `sse`, `poll`, `short`, or `tab` where another tab holds the
+   * connection.
+   */
   get transport() {
     return this.status === 'online' ? this.shell?.transport : undefined;
   }
 
   /**
-   * A handle to a room: the same one for the same id, as long as the room is subscribed to, or the application holds the handle or
-   * listens to it.
+   * Returns the handle to a room. It is the same one for the same id as long as the room is
+   * subscribed, or the application holds the handle or listens to it.
    *
    * @param {string} id
    * @throws {ImError} `invalid`
@@ -128,13 +133,14 @@ export class Client extends Emitter {
   }
 
   /**
-   * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once.
+   * Sends a message, and waits for its ack. The message is stored once, also if the connection
+   * breaks meanwhile.
    *
    * @param {Target} target
    * @param {unknown} content any value
    * @param {SendOptions} [options]
    * @returns {Promise<AppendAck>}
-   * @throws {ImError} its `mid` is the id for another try
+   * @throws {ImError} its `mid` is the id under which to retry
    */
   async send(target, content, { kind = 'message', mid = messageId() } = {}) {
     checkTarget(target);
@@ -156,7 +162,7 @@ export class Client extends Emitter {
       this.store?.dropSend(body.mid);
       return ack;
     } catch (error) {
-      // When the client is closed, the next one sends it.
+      // After a close, the next client sends it.
       if (error instanceof ImError && error.kind !== 'closed') this.store?.dropSend(body.mid);
       throw error;
     }
@@ -174,7 +180,7 @@ export class Client extends Emitter {
   }
 
   /**
-   * Delivers something to those who are there now, at most once.
+   * Sends an ephemeral message to the recipients that are connected now, at most once.
    *
    * @param {Target} target
    * @param {string} kind
@@ -187,16 +193,20 @@ export class Client extends Emitter {
   }
 
   /**
-   * Which rooms the user is in: a page in the order of their ids.
+   * Returns a page of the user's rooms, in the order of their ids.
    *
    * @param {{after?: string, limit?: number}} [page]
-   * @returns {Promise<{list: {room: string, kind: string, role: import('./room.js').Role}[], more: boolean}>}
+   * @returns {Promise<{list: {room: string, kind: string, role: import('./room.js').Role}[], more:
+   *   boolean}>}
    */
   async rooms({ after, limit } = {}) {
     return /** @type {any} */ (await this.command({ t: 'rooms', after, limit }));
   }
 
-  /** @returns {Promise<{session: string, device: string, since: number, connected: boolean}[]>} the user's sessions */
+  /**
+   * @returns {Promise<{session: string, device: string, since: number, connected: boolean}[]>} the
+   *   user's sessions
+   */
   async sessions() {
     return (await this.command({ t: 'sessions' })).sessions;
   }
@@ -211,7 +221,8 @@ export class Client extends Emitter {
   }
 
   /**
-   * Shows new credentials before the old ones expire. With a function as `token` the client does it by itself.
+   * Sends new credentials before the old ones expire. Not needed with a function as `token`: the
+   * client then does it.
    *
    * @param {string} token
    */
@@ -243,7 +254,7 @@ export class Client extends Emitter {
    * @throws {ImError}
    */
   async command(body) {
-    if (!this.shell) throw new ImError('closed', 'the client has not begun');
+    if (!this.shell) throw new ImError('closed', 'the client has not started');
     const present = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
     const { t: _, id: __, ...fields } = await this.shell.command(/** @type {Frame} */ (present));
     return fields;

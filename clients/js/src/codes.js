@@ -1,5 +1,6 @@
 /**
- * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
+ * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md,
+ * "Codes".
  *
  * @module
  */
@@ -57,8 +58,8 @@ export const Code = Object.freeze({
 const ADVICE = { 40: 'done', 41: 'retry', 42: 'back off', 43: 'refresh', 44: 'resync', 45: 'fix', 46: 'stop' };
 
 /**
- * What a code says to do, also for codes that this version does not know. Codes outside of 4000 to 4999 are those of
- * WebSocket and mean `retry`.
+ * What a code says to do, also for codes that this version does not know. Codes outside of 4000 to
+ * 4999 are those of WebSocket and mean `retry`.
  *
  * @param {number} code
  * @returns {Advice}

@@ -27,7 +27,7 @@ export class Emitter {
   }
 
   /**
-   * The next one.
+   * Returns a promise of the next event.
    *
    * @template {keyof Events} Name
    * @param {Name} name
@@ -52,7 +52,8 @@ export class Emitter {
       try {
         listener(event);
       } catch (error) {
-        // The application's mistake must not upset the client; it shows as uncaught, like in any other callback.
+        // The application's error must not affect the client; it shows as uncaught, as in any other
+        // callback.
         queueMicrotask(() => {
           throw error;
         });

@@ -1,5 +1,5 @@
 /**
- * What browsers and Node bring along.
+ * Clocks, WebSocket and wake-ups of browsers and Node.
  *
  * @module
  */
@@ -7,8 +7,8 @@
 /** @typedef {import('./links/link.js').Env} Env */
 
 /**
- * A clock in milliseconds that never goes back and counts the time that the machine sleeps: `performance.now()` stands
- * still meanwhile on some systems, `Date.now()` can be set.
+ * A monotonic clock in milliseconds that counts the time that the machine sleeps.
+ * `performance.now()` stops meanwhile on some systems, and `Date.now()` can be set.
  *
  * @param {() => number} [steady]
  * @param {() => number} [wall]
@@ -23,7 +23,10 @@ export function clock(steady = () => performance.now(), wall = Date.now) {
   };
 }
 
-/** @returns {Promise<any>} the constructor of WebSockets; Node before version 22 has none, and gets a small one */
+/**
+ * @returns {Promise<any>} the constructor of WebSockets; for Node before version 22, which has
+ *   none, a small one
+ */
 async function webSocket() {
   if (globalThis.WebSocket) return globalThis.WebSocket;
   const module = './links/ws-node.js';

@@ -6,17 +6,20 @@
  */
 
 /**
- * Gives each event once, in order. If the application falls behind by more than the queue holds, the queue is dropped and
- * what is missing is read from the room's history: nothing is lost, and nothing piles up.
+ * Delivers each event once, in order. If the application falls behind by more than the queue holds,
+ * the queue is dropped and the missing events are read from the room's history: nothing is lost,
+ * and memory is bounded.
  *
  * @implements {AsyncIterableIterator<RoomEvent>}
  */
 export class EventIterator {
   /**
    * @param {object} room
-   * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; where reading begins
-   * @param {() => Cursor | undefined} room.cursor how far the client has come
-   * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of history
+   * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; returns the
+   *   starting cursor
+   * @param {() => Cursor | undefined} room.cursor the client's cursor
+   * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of
+   *   history
    * @param {() => void} room.end
    * @param {number} max events in the queue
    */
@@ -25,9 +28,15 @@ export class EventIterator {
     this.max = max;
     /** @type {RoomEvent[]} */
     this.queue = [];
-    /** @type {Cursor | undefined} The last event that was taken from the queue, or where it began. */
+    /**
+     * @type {Cursor | undefined} The last event that was taken from the queue, or the starting
+     *   cursor.
+     */
     this.taken = undefined;
-    /** @type {Cursor | undefined} The last event that was put into the queue, or where it began. */
+    /**
+     * @type {Cursor | undefined} The last event that was added to the queue, or the starting
+     *   cursor.
+     */
     this.last = undefined;
     this.isCatchingUp = false;
     this.isDone = false;
@@ -35,9 +44,12 @@ export class EventIterator {
     this.error = undefined;
     /** @type {(() => void) | undefined} */
     this.wake = undefined;
-    // At once, not with the first `next`: what comes in between belongs to the iterator already.
+    // At once, not with the first `next`: events in between belong to the iterator already.
     this.begun = this.begin();
-    /** @type {Promise<unknown>} Whoever takes hears of a failure. */
+    /**
+     * @type {Promise<unknown>} Settles when the previous `next` is done; failures are reported by
+     *   `take`.
+     */
     this.turn = this.begun.catch(() => {});
   }
 
@@ -61,14 +73,14 @@ export class EventIterator {
 
   /** @param {RoomEvent} event */
   add(event) {
-    // The event before the first one is where reading began.
+    // The starting cursor is the event before the first one.
     this.taken ??= { epoch: event.epoch, seq: event.seq - 1 };
     this.last = { epoch: event.epoch, seq: event.seq };
     this.queue.push(event);
   }
 
   /**
-   * The room goes on from another place.
+   * Continues at another cursor of the room.
    *
    * @param {Cursor} cursor
    */
@@ -93,7 +105,7 @@ export class EventIterator {
 
   /** @returns {Promise<IteratorResult<RoomEvent>>} */
   next() {
-    // Calls that do not wait for each other still get one event each, in order.
+    // Concurrent calls get one event each, in order.
     const next = this.turn.then(() => this.take());
     this.turn = next.catch(() => {});
     return next;
@@ -120,16 +132,16 @@ export class EventIterator {
     this.taken ??= cursor;
     this.last ??= cursor;
     const now = this.room.cursor();
-    // The application asked for earlier events than the client is at.
+    // The application asked for events before the client's cursor.
     if (cursor && now && this.queue.length === 0 && now.epoch === cursor.epoch && now.seq > cursor.seq) this.isCatchingUp = true;
   }
 
-  /** Fetches what was dropped, until that meets what comes. */
+  /** Fetches the dropped events, until they meet the queue. */
   async catchUp() {
     const { taken } = this;
     if (!taken) return void (this.isCatchingUp = false);
     const { events } = await this.room.after(taken);
-    // Meanwhile the room may have begun anew, or ended.
+    // Meanwhile the room's epoch may have changed, or the subscription ended.
     if (!this.isCatchingUp || this.isDone) return;
     for (const event of events) {
       if (event.epoch === this.last?.epoch && event.seq > this.last.seq) this.add(event);

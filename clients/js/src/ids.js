@@ -1,5 +1,5 @@
 /**
- * Ids and the other texts with a form. See wire/SPEC.md, "Ids and other texts".
+ * Ids and other texts of a fixed form. See wire/SPEC.md, "Ids and other texts".
  *
  * @module
  */
@@ -7,11 +7,13 @@
 import { ImError } from './error.js';
 import { isWellFormed, utf8Length } from './wire/value.js';
 
-/** What every text with white space, controls or characters that nobody sees has somewhere. */
+/** Matches white space, controls and invisible characters. */
 const INVISIBLE = /[\p{White_Space}\p{Cc}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]/u;
 const TOKEN = /^[A-Za-z0-9\-_.~:]*$/;
 
-/** @typedef {'user' | 'device' | 'room' | 'state key' | 'message' | 'session' | 'event kind'} IdKind */
+/**
+ * @typedef {'user' | 'device' | 'room' | 'state key' | 'message' | 'session' | 'event kind'} IdKind
+ */
 
 /** @type {Readonly<Record<IdKind, {min: number, max: number, visible: boolean}>>} */
 const RULES = {
@@ -48,15 +50,18 @@ export function checkId(kind, text) {
   if (isId(kind, text)) return text;
   const { min, max, visible } = RULES[kind];
   const characters = visible ? 'visible characters' : 'characters A–Z a–z 0–9 - _ . ~ :';
-  throw new ImError('invalid', `${JSON.stringify(text)} is no ${kind} id: ${min} to ${max} bytes of ${characters}`);
+  throw new ImError('invalid', `${JSON.stringify(text)} is not a ${kind} id: expected ${min} to ${max} bytes of ${characters}`);
 }
 
-/** A fresh id with 128 random bits, for a device. */
+/** Returns a new id with 128 random bits, for a device. */
 export function randomId() {
   return hex(crypto.getRandomValues(new Uint8Array(16)));
 }
 
-/** A fresh id for a message: a UUIDv7 (RFC 9562, section 5.7). Servers keep ids that begin with the time faster than others. */
+/**
+ * Returns a new message id: a UUIDv7 (RFC 9562, section 5.7). Servers store ids that begin with the
+ * time faster.
+ */
 export function messageId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const now = Date.now();
@@ -73,7 +78,8 @@ function hex(bytes) {
 }
 
 /**
- * The id of the direct room of two users. Browsers can compute it only on pages that came over https (or localhost).
+ * Returns the id of the direct room of two users. Browsers compute it only on pages of https (or
+ * localhost).
  *
  * @param {string} one
  * @param {string} other
@@ -110,7 +116,7 @@ export function isEpoch(text) {
 
 /**
  * @param {unknown} text
- * @returns {[number, number, number] | undefined} undefined if it is no stamp
+ * @returns {[number, number, number] | undefined} undefined if it is not a stamp
  */
 export function parseStamp(text) {
   if (typeof text !== 'string' || !/^(0|[1-9]\d*)-(0|[1-9]\d*)-(0|[1-9]\d*)$/.test(text)) return undefined;

@@ -1,17 +1,17 @@
 /**
- * A client of the im protocol for browsers and Node: connects, comes back, resumes, resends, and hands over each room's
- * events in order, once. See the README.
+ * A client of the im protocol for browsers and Node: connects, reconnects, resumes, resends, and
+ * delivers each room's events once, in order. See the README.
  *
  * | module | what it holds |
  * |---|---|
  * | `connect`, `config` | assembling a client |
- * | `client`, `room`, `handles`, `event-iterator` | what an application uses |
+ * | `client`, `room`, `handles`, `event-iterator` | the application's interface |
  * | `core/` | the client without any I/O: a state machine |
  * | `shell`, `env` | what drives it |
- * | `links/` | what carries messages: WebSocket, event streams, polling, another tab |
+ * | `links/` | transports: WebSocket, event streams, polling, another tab |
  * | `wire/` | JSON and MessagePack |
  * | `tabs/` | one connection for all tabs of a page |
- * | `storage` | what outlives a reload |
+ * | `storage` | what survives a reload |
  *
  * @module
  */

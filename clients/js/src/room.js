@@ -14,7 +14,7 @@ import { EventIterator } from './event-iterator.js';
 /** @typedef {'reader' | 'member' | 'moderator' | 'owner'} Role */
 
 /**
- * A state key has another value now; `value` is absent if it has none.
+ * A change of a state key; `value` is absent if the key was removed.
  *
  * @typedef {{key: string, value?: Value, from?: string, stamp?: string}} StateChange
  */
@@ -22,30 +22,33 @@ import { EventIterator } from './event-iterator.js';
 /** @typedef {{room: string, from: string, at: number, kind: string, content: Value}} Signal */
 
 /**
- * A page of a room's log. `head` is the last event of the log, `first` the first that is still kept, `more` says whether the
- * log goes on in that direction.
+ * A page of a room's log. `head` is the last event of the log, `first` the first retained, `more`
+ * says whether the log continues in that direction.
  *
- * @typedef {{epoch: string, head: number, first?: number, events: RoomEvent[], more: boolean}} HistoryPage
+ * @typedef {{epoch: string, head: number, first?: number, events: RoomEvent[], more: boolean}}
+ *   HistoryPage
  */
 
 /**
- * What a room tells:
+ * Events of a room:
  *
- * - `event`: a durable event, each once and in order, changes of members (kind `im.members`) included
+ * - `event`: a durable event, each once and in order, including changes of members (kind
+ *   `im.members`)
  * - `message`: the same for events of the kind `message` alone
- * - `signal`: something ephemeral
+ * - `signal`: an ephemeral message
  * - `state`: a key of the room's state has changed
- * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
- * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and the subscription has ended)
+ * - `stale`: an update that is not newer than the held value was dropped; for counting, not for
+ *   display
+ * - `status`: `gap` (history was trimmed), `reset` (the epoch changed or the tail was lost: drop
+ *   what you have of the room) or `denied` (access was lost, and the subscription has ended)
  *
- * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale: StateChange,
- *   status: RoomStatus}} RoomEvents
+ * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale:
+ *   StateChange, status: RoomStatus}} RoomEvents
  */
 
 /**
- * A handle to a room. Handles cost little. The client keeps one for as long as the room is subscribed to, or the handle has
- * listeners or iterators; any other one is released when the application holds it no longer.
+ * A handle to a room. Handles are cheap. The client holds one as long as the room is subscribed, or
+ * the handle has listeners or iterators; any other one is released when the application drops it.
  *
  * @extends {Emitter<RoomEvents>}
  */
@@ -59,7 +62,7 @@ export class Room extends Emitter {
     this.client = client;
     this.id = checkId('room', id);
     /**
-     * The newest value of each key of the room's state, while it is subscribed to. To be read only.
+     * The newest value of each state key, while the room is subscribed. Read-only.
      *
      * @type {Map<string, Value>}
      */
@@ -93,19 +96,21 @@ export class Room extends Emitter {
     };
   }
 
-  /** The last event that was delivered; undefined if the room is not subscribed to. */
+  /** The cursor: the last event that was delivered; undefined if the room is not subscribed. */
   get cursor() {
     return this.client.cursor(this.id);
   }
 
   /**
-   * Subscribes to the room, from a cursor or from its head, and stays subscribed over all connections. A room that is
-   * subscribed to already, or about to be, stays as it is. Of `subscribe` and `unsubscribe` the last call decides, whenever
-   * answers come.
+   * Subscribes to the room, from a cursor or from its head. The subscription lasts across
+   * connections. A room that is subscribed already, or about to be, stays as it is. Of several
+   * calls of `subscribe` and `unsubscribe` the last one wins, in whatever order answers come.
    *
    * @param {{since?: Cursor}} [from] an earlier `room.cursor`
-   * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
-   * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or may not be read
+   * @returns {Promise<RoomStatus>} its `cursor` is the starting position: the first event is the
+   *   next one after it
+   * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or without
+   *   access to it
    */
   subscribe({ since } = {}) {
     const cursor = this.cursor;
@@ -121,7 +126,7 @@ export class Room extends Emitter {
       .command(body)
       .then((reply) => reply.rooms.find((/** @type {RoomStatus} */ status) => status.room === this.id))
       .finally(() => {
-        // `unsubscribe` may have come in between, and another `subscribe`.
+        // `unsubscribe` and another `subscribe` may have been called in between.
         if (this.subscribing === subscribing) this.subscribing = undefined;
         this.client.handles.settle(this);
       });
@@ -130,7 +135,7 @@ export class Room extends Emitter {
     return subscribing;
   }
 
-  /** Ends the subscription to the room. Iterators of the room end. */
+  /** Unsubscribes from the room. Its iterators end. */
   async unsubscribe() {
     this.subscribing = undefined;
     this.end();
@@ -140,11 +145,11 @@ export class Room extends Emitter {
   }
 
   /**
-   * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once. Messages sent
-   * one after the other arrive in that order, also where the server refuses some for now: later ones to the same room wait
-   * for them.
+   * Sends a message, and waits for its ack. The message is stored once, also if the connection
+   * breaks meanwhile. Messages sent one after the other are stored in that order, also if the
+   * server refuses some of them retryably: later ones to the same room wait for the retry.
    *
-   * @param {unknown} content any value: `{text: 'hello'}`, say
+   * @param {unknown} content any value, for example `{text: 'hello'}`
    * @param {import('./client.js').SendOptions} [options]
    * @returns {Promise<AppendAck>}
    * @throws {import('./error.js').ImError}
@@ -154,9 +159,9 @@ export class Room extends Emitter {
   }
 
   /**
-   * Delivers something to the subscribers that the room has now, at most once.
+   * Sends an ephemeral message to the current subscribers, at most once.
    *
-   * @param {string} kind `typing`, say
+   * @param {string} kind for example `typing`
    * @param {unknown} [content]
    * @throws {import('./error.js').ImError} `offline` without a connection
    */
@@ -165,10 +170,11 @@ export class Room extends Emitter {
   }
 
   /**
-   * A page of the room's log: the events after a seq, oldest first, or before one, newest first. Without either, the newest.
+   * Returns a page of the room's log: after a seq, oldest first, or before one, newest first.
+   * Without either, the newest.
    *
-   * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`, the page is given
-   *   only if that is still the room's
+   * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`,
+   *   the page is returned only if that is still the room's epoch
    * @returns {Promise<HistoryPage>}
    * @throws {import('./error.js').ImError}
    */
@@ -177,8 +183,8 @@ export class Room extends Emitter {
   }
 
   /**
-   * The room's events from now on, or from an earlier cursor. Subscribes to the room. Each event comes once and in order; a
-   * slow loop reads on from history.
+   * Iterates over the room's events from now on, or from an earlier cursor. Subscribes to the room.
+   * Each event comes once and in order; a slow loop catches up from history.
    *
    * @param {{since?: Cursor}} [from]
    * @returns {AsyncIterableIterator<RoomEvent>}
@@ -211,23 +217,25 @@ export class Room extends Emitter {
   }
 
   /**
-   * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-   * it is `duplicate` if the room is yours already, and as wished.
+   * Creates the room; the caller becomes its owner. After `unknown` (the connection was cut before
+   * the answer) call again: the ack says `duplicate` if the caller has already created the same
+   * room.
    *
    * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
    * @returns {Promise<AppendAck>}
-   * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if it is another's or otherwise, 4521 if the id is taken
+   * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if the room has another
+   *   owner or other properties, 4521 if the id is taken
    */
   create({ kind, open, members } = {}) {
     return this.ack({ t: 'create', room: this.id, kind, open, members });
   }
 
-  /** Becomes a member. */
+  /** Joins the room. */
   join() {
     return this.ack({ t: 'join', room: this.id });
   }
 
-  /** Stops being a member. */
+  /** Leaves the room. */
   leave() {
     return this.ack({ t: 'leave', room: this.id });
   }
@@ -244,7 +252,7 @@ export class Room extends Emitter {
   }
 
   /**
-   * Who is in the room: a page in the order of their ids.
+   * Returns a page of the room's members, in the order of their ids.
    *
    * @param {{after?: string, limit?: number}} [page]
    * @returns {Promise<{members: {user: string, role: Role}[], more: boolean}>}
@@ -259,7 +267,7 @@ export class Room extends Emitter {
    * @param {string} key
    * @param {unknown} value
    * @param {{stamp?: string}} [options]
-   * @returns {Promise<string>} the stamp that it got
+   * @returns {Promise<string>} its stamp
    */
   async putState(key, value, { stamp } = {}) {
     const body = { t: 'put_state', room: this.id, key: checkId('state key', key), value: this.client.value(value), stamp };
@@ -267,11 +275,11 @@ export class Room extends Emitter {
   }
 
   /**
-   * Removes a state key's value.
+   * Removes the value of a state key.
    *
    * @param {string} key
    * @param {{stamp?: string}} [options]
-   * @returns {Promise<string>} the stamp that it got
+   * @returns {Promise<string>} its stamp
    */
   async removeState(key, { stamp } = {}) {
     return (await this.client.command({ t: 'remove_state', room: this.id, key: checkId('state key', key), stamp })).stamp;

@@ -19,11 +19,14 @@ import { isFromServer, wordsOf } from './links/link.js';
  * @typedef {import('./wire/value.js').Frame} Frame
  */
 
-/** The longest that a timer of a browser can wait, in milliseconds. */
+/** The longest timer of browsers, in milliseconds. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** A transport that is lost within this time was refused, rather than blocked without a word, in milliseconds. */
+/**
+ * A transport that is lost within this time, in milliseconds, was refused; otherwise it was blocked
+ * silently.
+ */
 const QUICK_MS = 1000;
-/** How long another try to move waits while something is under way that could not be repeated, in milliseconds. */
+/** Time until the next try to move while a non-idempotent command is in flight, in milliseconds. */
 const MOVE_AGAIN_MS = 1000;
 
 export class Shell {
@@ -35,7 +38,7 @@ export class Shell {
    * @param {import('./links/link.js').Env} setup.env
    * @param {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} setup.tokens
    * @param {(event: ClientEvent) => void} setup.onEvent
-   * @param {() => void} [setup.onLadder] what is known of the transports has changed
+   * @param {() => void} [setup.onLadder] the state of the transports has changed
    */
   constructor({ machine, ladder, link, env, tokens, onEvent, onLadder }) {
     this.machine = machine;
@@ -49,24 +52,24 @@ export class Shell {
     this.answers = new Map();
     /** @type {Link | undefined} */
     this.link = undefined;
-    /** @type {Link | undefined} A better link that is being tried while the other one works. */
+    /** @type {Link | undefined} A better link that is being tried beside the one in use. */
     this.probe = undefined;
-    /** @type {Transport | undefined} The transport to move to, if there is one. */
+    /** @type {Transport | undefined} The transport to move to, if any. */
     this.moveTo = undefined;
     this.isSteady = false;
     this.connectedAt = 0;
-    /** Whether the link is a better one that has not proved itself yet. */
+    /** Whether the link is a better one that has not worked yet. */
     this.isMoving = false;
     this.isRunning = false;
     this.isFlushing = false;
     this.timer = undefined;
     this.upgradeTimer = undefined;
-    /** Ends the newest call for a token. */
+    /** Aborts the newest call of the token source. */
     this.fetching = new AbortController();
     this.stopWaking = onWake(() => this.wake());
   }
 
-  /** What carries frames now. */
+  /** The transport in use. */
   get transport() {
     return /** @type {Transport | undefined} */ (this.link?.transport);
   }
@@ -93,7 +96,7 @@ export class Shell {
     });
   }
 
-  /** Writes what was asked in this turn together. */
+  /** Writes the commands of this turn together. */
   soon() {
     if (this.isFlushing) return;
     this.isFlushing = true;
@@ -110,9 +113,9 @@ export class Shell {
     this.run();
   }
 
-  /** Does what the machine wants done, hands over its events, and sets the clock. */
+  /** Carries out the machine's actions, delivers its events, and sets the timer. */
   run() {
-    // A callback of the application's may have come here again.
+    // A callback of the application may have called this again.
     if (this.isRunning) return;
     this.isRunning = true;
     try {
@@ -190,12 +193,12 @@ export class Shell {
     const fetching = new AbortController();
     this.fetching = fetching;
     try {
-      if (!this.tokens) throw new Error('there is no source of tokens');
+      if (!this.tokens) throw new Error('no token source is configured');
       const token = await this.tokens({ signal: fetching.signal });
-      // Also one that was asked for earlier and comes late.
+      // Late tokens of earlier calls are used too.
       this.machine.onToken(this.env.now(), token);
     } catch (error) {
-      // What became of an earlier call says nothing about this one.
+      // The failure of an earlier call says nothing about the newest one.
       if (fetching === this.fetching) this.machine.onNoToken(this.env.now(), wordsOf(error));
     }
     this.run();
@@ -275,8 +278,8 @@ export class Shell {
   }
 
   /**
-   * Tries a better transport. WebSocket is opened beside the link that works; the others share the session's one
-   * downlink, and can only be tried by moving there.
+   * Tries a better transport. WebSocket is opened beside the link in use; the others share the
+   * session's one downlink, and can only be tried by moving to them.
    *
    * @param {Transport} name
    */
@@ -298,7 +301,7 @@ export class Shell {
   }
 
   /**
-   * Moves to a better transport in mid-stream.
+   * Moves to a better transport, with commands in flight.
    *
    * @param {Transport} name
    * @param {Link | undefined} probe

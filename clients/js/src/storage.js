@@ -1,5 +1,5 @@
 /**
- * What outlives a reload: the session, the device, and messages that have no ack yet.
+ * What survives a reload: the session, the device, and messages without an ack.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { randomId } from './ids.js';
 import * as json from './wire/json.js';
 
 /**
- * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ * The part of the browsers' `Storage` that is needed; `localStorage` has it.
  *
  * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem' | 'key' | 'length'>} StorageLike
  * @typedef {import('./wire/value.js').Frame} Frame
@@ -16,8 +16,8 @@ import * as json from './wire/json.js';
  */
 
 /**
- * Keeps things under `im/<name>/…`. What cannot be kept (the storage is full, or forbidden) stays in memory alone, and
- * `onError` hears of it.
+ * Stores values under `im/<name>/…`. A value that cannot be stored (the storage is full, or
+ * forbidden) is held in memory only, and `onError` is called.
  */
 export class PersistentStore {
   /**
@@ -29,7 +29,10 @@ export class PersistentStore {
     this.storage = storage;
     this.prefix = `im/${name}/`;
     this.onError = onError;
-    /** The number of the newest message that was kept here, once it is known. @type {number | undefined} */
+    /**
+     * The number of the newest message that was stored here, once it is known.
+     * @type {number | undefined}
+     */
     this.order = undefined;
   }
 
@@ -48,7 +51,7 @@ export class PersistentStore {
 
   /**
    * @param {string} key
-   * @returns {any} undefined if there is nothing, or nothing that can be read
+   * @returns {any} undefined if there is nothing, or nothing readable
    */
   get(key) {
     try {
@@ -71,7 +74,7 @@ export class PersistentStore {
     this.put('session', session && json.encode(session));
   }
 
-  /** The same device each time. */
+  /** Returns the same device id each time. */
   device() {
     const kept = this.get('device');
     if (typeof kept === 'string') return kept;
@@ -87,11 +90,11 @@ export class PersistentStore {
   }
 
   /**
-   * The place of a message among all that are sent, also over several loads of the page and by several of its tabs: a counter in
-   * the storage. A clock would not do; it can be set back.
+   * Returns a message's number in the order of sends, across loads of the page and its tabs: a
+   * counter in the storage. A clock can be set back.
    */
   nextOrder() {
-    // What is kept counts as well, should the counter have found no room.
+    // Stored messages count as well, in case the counter could not be stored.
     this.order ??= Math.max(0, ...this.kept().map(({ order }) => order));
     const stored = this.get('order');
     this.order = Math.max(this.order, isOrder(stored) ? stored : 0) + 1;
@@ -104,7 +107,7 @@ export class PersistentStore {
     this.put(`send/${mid}`, undefined);
   }
 
-  /** @returns {Frame[]} messages without a ack, in the order in which they were sent */
+  /** @returns {Frame[]} messages without an ack, in the order in which they were sent */
   sends() {
     return this.kept().sort((a, b) => a.order - b.order).map(({ send }) => send);
   }

@@ -20,7 +20,7 @@ const needsBrowser = {
 const SOURCES = fileURLToPath(new URL('../src/', import.meta.url));
 
 /**
- * Serves the client's files and an empty page, and hands WebSockets on to the server.
+ * Serves the client's files and an empty page, and forwards WebSockets to the server.
  *
  * @param {import('node:test').TestContext} t
  * @param {Server} server
@@ -62,7 +62,7 @@ async function browser(t) {
 }
 
 /**
- * Opens a tab whose client is subscribed to the room `tea` and writes down what it hears.
+ * Opens a tab whose client is subscribed to the room `tea` and records the messages.
  *
  * @param {import('playwright-core').BrowserContext} context
  * @param {string} url

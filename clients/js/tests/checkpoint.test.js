@@ -1,4 +1,4 @@
-// Coming back from a checkpoint, in virtual time.
+// Resuming from a checkpoint, in virtual time.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -25,7 +25,7 @@ class Rig {
     this.machine.events.length = 0;
   }
 
-  /** What the machine wrote, message by message. */
+  /** Returns the frames that the machine wrote, message by message. */
   written() {
     this.machine.flush(this.now);
     const messages = this.machine.outputs.splice(0).flatMap((output) => (output.do === 'transmit' ? [output.message] : []));
@@ -61,7 +61,7 @@ class Rig {
     this.says({ t: 'event', room, epoch: EPOCH, seq, from: 'x', at: 0, kind: 'message', content: seq });
   }
 
-  /** The connection is cut and there again. Gives what is written in greeting. */
+  /** Cuts the connection and opens the next one. Returns the frames of the greeting's message. */
   reconnect() {
     this.machine.onLost(this.now, { message: 'cut' });
     this.now = this.machine.deadline;
@@ -127,7 +127,7 @@ test('after a change whose answer was lost, the revision is not known', () => {
     assert.equal(rig.frames().length, 1);
     const [, resume] = rig.reconnect()[0].frames;
     assert.deepEqual([resume.rev, resume.cursors.length], [undefined, change.t === 'unsubscribe' ? 2 : 3]);
-    // The same once more on the next connection: now it is the resume that was not answered.
+    // The same on the next connection: now the resume is unanswered.
     assert.equal(rig.reconnect()[0].frames[1].rev, undefined);
   }
 });
@@ -156,7 +156,7 @@ test('when many rooms have moved the server is told, one checkpoint at a time', 
   assert.deepEqual(rig.frames(), []);
   rig.rev += 1;
   rig.says({ t: 'ok', id: checkpoint.id, rev: rig.rev });
-  // Those that moved meanwhile are told now, and one that is refused is told later.
+  // Rooms that moved meanwhile are confirmed now, and a refused checkpoint is retried later.
   const [second] = rig.frames();
   assert.equal(second.cursors.length, 41);
   assert.deepEqual(second.cursors.filter((/** @type {any[]} */ [room]) => room === 'r99'), [['r99', EPOCH, 6]]);
@@ -197,7 +197,7 @@ test('a room that was denied does not come back from the checkpoint', () => {
   for (const duplex of [true, false]) {
     const rig = new Rig(2, { duplex });
     rig.says({ t: 'room', room: 'r0', status: 'denied', head: 0, code: 4602 });
-    // The answer to something else names the revision of a checkpoint that still has the room.
+    // The answer to another command contains the revision of a checkpoint that still has the room.
     rig.subscribe('r1');
     const [hello, resume] = rig.reconnect()[0].frames;
     assert.deepEqual([resume.rev, resume.cursors], [undefined, [['r1', EPOCH, 4]]]);
@@ -206,7 +206,7 @@ test('a room that was denied does not come back from the checkpoint', () => {
     const [again, next] = rig.reconnect()[0].frames;
     assert.deepEqual([next.rev, next.cursors], [rig.rev, []]);
     rig.welcome(again);
-    // An answer that denies it is the checkpoint's own.
+    // The answer that denies the room is about the checkpoint itself.
     rig.says({ ...rig.rooms(next.id, []), rooms: [{ room: 'r1', status: 'denied', head: 0, code: 4602 }] });
     assert.equal(rig.machine.rooms.hasStray, false);
   }

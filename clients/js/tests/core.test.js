@@ -184,7 +184,8 @@ test('a greeting that was too slow for the server is no fault of what was sent',
 });
 
 /**
- * What a machine sends, by the content, message by message; and how to send and to refuse.
+ * Sends and refuses by room and number; returns what the machine sends by its content, message by
+ * message.
  *
  * @param {Machine} machine
  */
@@ -215,8 +216,8 @@ test('after a refusal for now, sends to that target wait for all answers and go 
   machine.flush(3);
   assert.deepEqual(sent(), [[5]]);
   machine.onTime(502);
-  assert.deepEqual(sent(), [], 'two have no answer yet');
-  assert.ok(machine.deadline > 502, 'there is nothing to do before they have');
+  assert.deepEqual(sent(), [], 'two are unanswered');
+  assert.ok(machine.deadline > 502, 'nothing is due before they are answered');
   refuse(503, b, 4206);
   assert.deepEqual(sent(), []);
   machine.onMessage(504, JSON.stringify({ t: 'ok', id: c, room: 'a', epoch: '1.1', seq: 1, at: 0 }));

@@ -1,4 +1,5 @@
-// Credentials that expire, and a source of tokens that fails, answers late, or not at all. In virtual time.
+// Credentials that expire, and a source of tokens that fails, answers late, or not at all. In
+// virtual time.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -10,14 +11,17 @@ import { Subscriptions } from './support/subscriptions.js';
 
 const HOUR = 3_600_000;
 
-/** A machine whose wall clock runs with the time. @param {number} lasts milliseconds until the first token expires */
+/**
+ * A machine whose wall clock runs with the time.
+ * @param {number} lasts milliseconds until the first token expires
+ */
 function renewable(lasts) {
   const rig = { now: 0 };
   const machine = online({ token: 't0', renewable: true }, { expires: 1_000_000 + lasts });
   machine.credentials.wallClock = () => 1_000_000 + rig.now;
   return Object.assign(rig, {
     machine,
-    /** Lets the time pass until the machine wants a token, and answers heartbeats meanwhile. */
+    /** Advances the time until the machine requests a token; heartbeats are answered meanwhile. */
     untilFetch() {
       for (let i = 0; i < 1e5 && machine.phase !== 'ended'; i++) {
         rig.now = machine.deadline;
@@ -30,7 +34,7 @@ function renewable(lasts) {
       }
       assert.fail('no token is fetched');
     },
-    /** The number of the `refresh` that was written. */
+    /** Returns the number of the written `refresh`. */
     refresh() {
       const [written] = machine.outputs.splice(0).flatMap((output) => (output.do === 'transmit' ? [JSON.parse(String(output.message))] : []));
       assert.equal(written.t, 'refresh');
@@ -77,11 +81,11 @@ test('a source that fails or is late is asked again before the credentials expir
   const first = rig.now;
   rig.machine.onNoToken(rig.now, 'offline');
   rig.untilFetch();
-  // Nothing comes.
+  // The source does not answer.
   rig.untilFetch();
   rig.machine.onNoToken(rig.now, 'offline');
   rig.untilFetch();
-  // The time that one may take, and four pauses.
+  // The time limit of a call, and four pauses.
   assert.ok(rig.now > first + 30_000 && rig.now < first + 40_000, String(rig.now - first));
   rig.machine.onToken(rig.now, 't1');
   rig.says({ t: 'ok', id: rig.refresh(), expires: 1_000_000 + rig.now + HOUR });
@@ -135,7 +139,7 @@ test('a source that never settles does not stop the client', async () => {
   await model.settle();
   assert.equal(model.client.status, 'online');
   assert.deepEqual(model.shown, ['good']);
-  assert.equal(statuses.filter((message) => /none came within 30000 ms/.test(message ?? '')).length, 3);
+  assert.equal(statuses.filter((message) => /took longer than 30000 ms/.test(message ?? '')).length, 3);
   assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, true, false]);
 });
 

@@ -1,4 +1,4 @@
-// Handles to rooms are released when nobody needs them.
+// Unused handles to rooms are released.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -10,11 +10,15 @@ import { Subscriptions } from './support/subscriptions.js';
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc');
 
-/** Collects what is not needed, until so few of these are left. @param {WeakRef<object>[]} refs @param {number} most */
+/**
+ * Collects garbage until at most `most` of these are alive.
+ * @param {WeakRef<object>[]} refs
+ * @param {number} most
+ */
 async function alive(refs, most) {
   const count = () => refs.filter((ref) => ref.deref()).length;
   for (let n = 0; n < 20 && count() > most; n++) {
-    // A reference that was looked at lives to the end of its turn.
+    // A dereferenced WeakRef keeps its target to the end of the turn.
     await new Promise(setImmediate);
     collect();
   }
@@ -45,7 +49,7 @@ test('rooms that were subscribed to and left are released', async () => {
   assert.ok((await alive(refs, 10)) <= 10);
   assert.equal(model.client.shell?.machine.rooms.map.size, 0);
   assert.equal(model.client.shell?.machine.decisions.rooms.size, 0);
-  // The engine calls back for each in its own time.
+  // The engine calls the registry back some time after each collection.
   while (model.client.handles.idle.size > 10) await new Promise(setImmediate);
 });
 

@@ -1,4 +1,4 @@
-// The links over plain HTTP, against a small server that behaves as the protocol says.
+// The links over plain HTTP, against a small server that follows the protocol.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -59,11 +59,11 @@ for (const [transport, encoding, path] of LINKS) {
     const heard = collect(room);
     await room.send({ text: '0' });
     await heard.until(1);
-    // What it brings arrives, and its answer does not: it is asked again from the same position.
+    // The request arrives, and its answer is lost: it is requested again from the same position.
     fake.losses.set(path, 2);
     fake.publish('tea', { text: '1' });
     await heard.until(2);
-    // The message has arrived, and its ack does not: it is sent again under the same id.
+    // The message arrives, and its ack is lost: it is sent again under the same id.
     fake.losses.set('/im/send', 1);
     const ack = await room.send({ text: '2' });
     assert.equal(ack.duplicate, true);
@@ -96,7 +96,7 @@ for (const [transport, encoding, path] of LINKS) {
 }
 
 /**
- * Waits until the session's downlink stands. Without one the server has nobody to say goodbye to.
+ * Waits until the session's downlink is open. Without one the server cannot send a disconnect.
  *
  * @param {FakeHttp} fake
  * @param {import('../src/client.js').Client} ann
@@ -141,14 +141,14 @@ test('a poll that brings nothing is answered by 304', async (t) => {
 
 test('a short poll after a full answer or a command is at once', async (t) => {
   const fake = await FakeHttp.start(t);
-  // Longer than any test takes: whoever rests gets nothing.
+  // Longer than any test takes: a client that pauses receives nothing.
   const ann = client(t, fake, { transport: 'short', config: { pollMs: 3_600_000 } });
   const room = ann.room('tea');
   await room.subscribe();
   const heard = collect(room);
   await room.send({ text: '0' });
   await heard.until(1);
-  // After what a poll brought comes the next, which finds nothing.
+  // A poll that returned something is followed by one that returns nothing.
   await fake.saw('GET /im/poll 304', 1);
   const polls = () => fake.requests.filter(({ url }) => url?.startsWith('/im/poll')).length;
   const before = polls();
@@ -156,7 +156,7 @@ test('a short poll after a full answer or a command is at once', async (t) => {
   fake.late = new Promise((resolve) => (open = () => resolve(undefined)));
   await ann.ping();
   while (polls() === before) await new Promise(setImmediate);
-  // The answer to this poll is on its way already, and has nothing of it.
+  // The answer to this poll is in transit already, without the new event.
   fake.publish('tea', { text: '1' });
   await room.send({ text: '2' });
   open();

@@ -1,4 +1,4 @@
-// The hub that serves the tabs of a page, on a connection of the test's own.
+// The hub that serves the tabs of a page, on a fake connection.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -32,7 +32,7 @@ function start(t) {
     close() {}
   }
   const tabs = /** @type {any} */ ({ locks: new FakeLocks(), BroadcastChannel });
-  // The locks of tabs that live for ever.
+  // The locks of tabs that never end.
   tabs.locks.request = () => new Promise(() => {});
   const hub = new Hub({ name: 'page', tabs, connect: () => /** @type {any} */ (shell) });
   t.after(() => hub.close());

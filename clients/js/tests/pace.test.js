@@ -1,4 +1,5 @@
-// Slow links, in virtual time: what is on its way is no silence, and a large batch does not begin again and again.
+// Slow links, in virtual time: bytes in flight are no silence, and a large batch is not restarted
+// forever.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -11,7 +12,10 @@ import { Timers } from './support/timers.js';
 
 /** @typedef {import('../src/wire/value.js').Frame} Frame */
 
-/** A machine on an uplink that carries so many bytes per second; the server answers a message when all of it has arrived. */
+/**
+ * A machine on an uplink of so many bytes per second; the server answers a message when all of it
+ * has arrived.
+ */
 class SlowUplink {
   /** @param {number} bytesPerSecond @param {number} [delayMs] of each answer */
   constructor(bytesPerSecond, delayMs = 0) {
@@ -25,7 +29,7 @@ class SlowUplink {
     this.messages = 0;
     /** @type {Map<number, Frame | Error | undefined>} */
     this.answers = new Map();
-    /** What the application last wrote, so that it is kept in order. @type {string[]} */
+    /** The application's sends that the server has stored, in order. @type {string[]} */
     this.kept = [];
     const identity = { renewable: false, client: 'test' };
     this.machine = new Machine({ config: configOf(), identity, random: () => 0.5, wallClock: () => 0 });
@@ -41,7 +45,8 @@ class SlowUplink {
   }
 
   /**
-   * Until nothing waits for an answer, or the time is over; the machine wakes up so often, and the network breaks so often.
+   * Runs until all is answered, or the time is over; the machine wakes up and the network breaks at
+   * these intervals.
    *
    * @param {number} untilMs
    * @param {number} wakeMs
@@ -137,7 +142,7 @@ test('on a fast link what is on its way grows with the answers', () => {
   link.say(250, 200);
   link.run(60_000, Infinity);
   assert.equal(link.answers.size, 250);
-  // Greeting, a few that grow, then as many at once as the server allows.
+  // The greeting, a few batches that grow, then as many at once as the server allows.
   assert.ok(link.now < 50 * 10, String(link.now));
 });
 
@@ -165,7 +170,7 @@ test('an uplink that is dead is found out, whatever was on its way', () => {
 });
 
 /**
- * An uplink over a `fetch` of the test's own, and what came of it.
+ * An uplink over a fake `fetch`, and its events.
  *
  * @param {Timers} timers
  * @param {(signal: AbortSignal) => Promise<Response>} fetch
@@ -182,7 +187,12 @@ function uplink(timers, fetch) {
   return { told, link: new Uplink(setup, events) };
 }
 
-/** Settles after so long, or when it is given up. @param {Timers} timers @param {number} ms @param {AbortSignal} signal */
+/**
+ * Settles after so long, or when it is aborted.
+ * @param {Timers} timers
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ */
 function after(timers, ms, signal) {
   return new Promise((resolve, reject) => {
     timers.env().setTimeout(() => resolve(undefined), ms);

@@ -1,4 +1,4 @@
-// What would be published.
+// The content of the published package.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -9,7 +9,7 @@ import test from 'node:test';
 const FOLDER = fileURLToPath(new URL('../', import.meta.url));
 
 test('the package has its sources, their types and papers, and nothing else', () => {
-  // The types are part of the tree, so that whoever depends on this folder has them. Publishing makes them once more.
+  // The types are in the repository for dependents on this folder. Publishing generates them again.
   const told = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts', '--loglevel=error'], { cwd: FOLDER, encoding: 'utf8' });
   const [pack] = JSON.parse(told.slice(told.search(/^\[/m)));
   /** @type {string[]} */

@@ -1,4 +1,4 @@
-// Names that people type into the page of quickstart, and the ids that it derives. Ids stay strict.
+// Names typed into the page of quickstart, and the ids that it derives. Ids stay strict.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// The README's example works as it stands there.
+// The README's example works as printed.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -18,7 +18,7 @@ test('the example says hello', needsServer, async (t) => {
   const examples = [...readme.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
   const example = examples.find((code) => code.includes('ws://127.0.0.1:8080/ws'));
   assert.ok(example);
-  // Within the package its own name leads to it.
+  // Within the package its own name resolves to it.
   const folder = await mkdtemp(join(fileURLToPath(PACKAGE), '.readme-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const file = join(folder, 'hello.mjs');

@@ -1,4 +1,5 @@
-// The conversations of wire/scenarios, played to the state machine; event streams, cut anywhere, to the parser.
+// The scenarios of wire/scenarios run on the state machine; event streams, cut anywhere, on the
+// parser.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -7,7 +8,7 @@ import test from 'node:test';
 import { EventStreamParser } from '../src/links/sse-parser.js';
 import { Player } from './support/scenario.js';
 
-/** What a client may lack, and this one does not. */
+/** Optional features of clients that this client has. */
 const FEATURES = ['rev'];
 const FOLDER = new URL('../../../wire/scenarios/', import.meta.url);
 
@@ -22,7 +23,7 @@ for (const { name, kind, about, needs = [], client, steps } of scenarios) {
   if (kind !== 'conversation') continue;
   const lacks = needs.filter((/** @type {string} */ feature) => !FEATURES.includes(feature));
   test(`${name}: ${about}`, { skip: lacks.length > 0 ? `this client has no ${lacks.join(', ')}` : false }, () => {
-    // Pauses are drawn at random: the shortest and the longest keep to it alike.
+    // Pauses are drawn at random: the scenario must hold for the shortest and the longest.
     for (const draw of [0, 0.5, 0.999]) {
       const player = new Player(client, () => draw);
       steps.forEach((/** @type {any} */ step, /** @type {number} */ at) => {
@@ -38,7 +39,7 @@ for (const { name, kind, about, needs = [], client, steps } of scenarios) {
 }
 
 /**
- * What a parser makes of these pieces.
+ * Returns the parser's output for these pieces.
  *
  * @param {Uint8Array[]} pieces
  */

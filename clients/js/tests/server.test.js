@@ -91,7 +91,7 @@ test('an ack that was lost comes again under the same message id', needsServer, 
   const heard = collect(bob.room('tea'));
   proxy.isDeaf = true;
   const ack = ann.room('tea').send({ text: 'once' });
-  // It has arrived, but its sender cannot know.
+  // The message has arrived, but the sender has no ack.
   await heard.until(1);
   proxy.isDeaf = false;
   proxy.cut();

@@ -1,4 +1,4 @@
-// Moving between links in mid-stream, with links of the test's own.
+// Moving between links with commands in flight, with fake links.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -14,7 +14,7 @@ import { Model } from './support/model.js';
 
 /** @typedef {import('../src/links/link.js').LinkEvents} LinkEvents */
 
-/** A server in memory that links lead to; a session has one connection. */
+/** A server in memory for the links; a session has one connection. */
 class TestServer {
   constructor() {
     this.model = new Model(1);
@@ -119,7 +119,7 @@ test('falls back, and moves up in mid-stream without loss or repeat', async (t) 
   await Promise.all(sent);
   assert.deepEqual(texts, Array.from({ length: 400 }, (_, i) => String(i)));
   assert.equal(server.model.log.length, 400);
-  // Nobody was ever told that the connection was lost.
+  // The application was never notified of a lost connection.
   assert.deepEqual(changes.map(({ status }) => status), ['online']);
 });
 
@@ -146,7 +146,7 @@ test('a better link that opens and then fails is left again', async (t) => {
   await room.subscribe();
   const heard = collect(room);
   await room.send({ text: '0' });
-  // It opens, and loses what it is given.
+  // The link opens, and loses what is sent.
   const take = server.take.bind(server);
   server.take = (link, message) => (link.transport === 'ws' ? link.events.lost({ message: 'cut' }) : take(link, message));
   server.worksBy.add('ws');

@@ -1,4 +1,4 @@
-// How long an event stream may be silent, on a clock that the test moves.
+// How long an event stream may be silent, with virtual timers.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -11,14 +11,15 @@ import { Timers } from './support/timers.js';
 const COMMENT = new TextEncoder().encode(':\n\n');
 
 /**
- * A link over event streams, and a server whose streams say something at these times after each was asked for, and nothing more.
- * Without times the head of the response does not come either.
+ * A link over event streams, and a server whose streams send a sign of life at these times after
+ * each request, and nothing else. Without times the head of the response does not arrive either.
  *
- * @param {{says: (stream: number) => number[] | undefined, heartbeatMs?: number}} server `heartbeatMs`: as it says itself
+ * @param {{says: (stream: number) => number[] | undefined, heartbeatMs?: number}} server
+ *   `heartbeatMs`: as it announces
  */
 function linked({ says, heartbeatMs }) {
   const timers = new Timers();
-  /** When a stream was asked for. @type {number[]} */
+  /** The times of the requests for streams. @type {number[]} */
   const streams = [];
   /** @type {{at: number, unfit: boolean | undefined}[]} */
   const lost = [];

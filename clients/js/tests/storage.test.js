@@ -1,4 +1,4 @@
-// What outlives a reload of the page.
+// What survives a reload of the page.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -8,7 +8,10 @@ import { PersistentStore } from '../src/storage.js';
 import { FakeHttp } from './support/fake-http.js';
 import { memoryStorage, QUICK } from './support/server.js';
 
-/** A page without a network, on this storage. @param {import('../src/storage.js').StorageLike} storage */
+/**
+ * A page without a network, on this storage.
+ * @param {import('../src/storage.js').StorageLike} storage
+ */
 function offline(storage) {
   const env = { webSocket: () => new Promise(() => {}) };
   return connect({ url: 'ws://127.0.0.1:9/ws', user: 'ann', name: 'page', storage, env });
@@ -22,7 +25,7 @@ test('sends survive reloads in their order, though the clock is set back', async
   for (let load = 0; load < 3; load++) {
     const page = offline(storage);
     for (let n = 0; n < 12; n++) {
-      // Each an hour before the one before.
+      // Each clock reading is an hour before the previous one.
       now.mock.mockImplementation(() => 2e12 - texts.length * 3_600_000);
       const text = `${load}/${n}`;
       texts.push(text);
@@ -48,7 +51,7 @@ test('tabs on one storage keep the order of each, also where the counter finds n
   const send = (/** @type {number} */ n) => ({ t: 'send', room: 'tea', mid: `message-number-${n}`, content: n });
   [one, other, other, one, other, one].forEach((store, n) => store.storeSend(send(n)));
   assert.deepEqual(one.sends().map(({ content }) => content), [0, 1, 2, 3, 4, 5]);
-  // A reload, with the counter lost.
+  // A reload after the counter was lost.
   storage.removeItem('im/page/order');
   const { setItem } = storage;
   storage.setItem = (key, value) => {

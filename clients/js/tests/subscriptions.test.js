@@ -1,4 +1,4 @@
-// Subscribing and unsubscribing: the last call decides, whenever answers come.
+// Subscribing and unsubscribing: the last call wins, in whatever order answers come.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -42,7 +42,7 @@ for (const duplex of [true, false]) {
     await Promise.all([overtaken, left]);
     assert.equal(room.cursor, undefined);
     assert.equal(model.rooms.size, 0);
-    // Nor does the next connection bring it back.
+    // The next connection does not restore it either.
     model.cut();
     model.publish('tea');
     await model.settle();
@@ -101,7 +101,7 @@ test('pushes before the answer to a sub wait for it', () => {
   const event = { t: 'event', room: 'tea', epoch: '1.1', from: 'x', at: 0, kind: 'message', content: 1 };
   const status = { room: 'tea', status: 'ok', epoch: '1.1', cursor: 2, head: 5 };
   const told = () => machine.events.splice(0).map((event) => (event.type === 'event' ? event.event.seq : event.type));
-  // What an earlier subscription began at, then what this one does.
+  // The status of an earlier subscription, then of this one.
   machine.onMessage(2, JSON.stringify([{ t: 'room', ...status, cursor: 2 }, { ...event, seq: 3 },
     { t: 'snapshot', room: 'tea', gen: 'g', entries: [{ key: 'k', stamp: '1-0-1', from: 'x', value: 1 }], more: false }]));
   assert.deepEqual(told(), []);
@@ -118,7 +118,10 @@ const events = (from, to) => range(from, to).map((seq) => ({ t: 'event', room: '
 /** @param {number} cursor @param {number} [head] */
 const status = (cursor, head = cursor) => ({ room: 'tea', status: 'ok', epoch: '1.1', cursor, head });
 
-/** A machine over two ways that has read `tea` up to 7; then a `subscribe` at 2 is on its way. */
+/**
+ * A machine with separate answers and pushes that has read `tea` up to 7; then a `subscribe` at 2
+ * is in flight.
+ */
 function subscribedAgain() {
   const machine = online();
   machine.traits = { codec: JSON_CODEC, duplex: false };
@@ -134,14 +137,14 @@ function subscribedAgain() {
 
 test('pushes of a held room wait for the answer to its next sub', () => {
   const { machine, id, told } = subscribedAgain();
-  // What the former subscription brings, then what this one does.
+  // Pushes of the former subscription, then of this one.
   machine.onMessage(3, JSON.stringify([...events(8, 8), { t: 'room', ...status(2, 8) }, ...events(3, 5)]));
   assert.deepEqual(told(), []);
   machine.onMessage(4, JSON.stringify({ t: 'ok', id, rooms: [status(2, 8)], rev: 2, gen: 'g' }));
   assert.deepEqual(told(), [3, 4, 5]);
   machine.onMessage(5, JSON.stringify(events(6, 8)));
   assert.deepEqual(told(), [6, 7, 8]);
-  // Nothing is missing, so nothing is asked for.
+  // There is no gap, so nothing is requested.
   assert.deepEqual(machine.outputs.filter((output) => output.do === 'transmit'), []);
 });
 
@@ -178,7 +181,7 @@ test('more pushes than wait for an answer are asked for after it', () => {
 });
 
 /**
- * Calls, answers, pushes and cuts in an order that the seed says; then everything arrives.
+ * Runs calls, answers, pushes and cuts in a seeded order, until nothing is in flight.
  *
  * @param {number} seed
  * @param {boolean} duplex
@@ -204,7 +207,7 @@ async function interleave(seed, duplex) {
   await model.settle();
   for (const name of names) model.publish(name);
   await model.settle();
-  // The server may have refused to stop with a room; what the next connection names is all there is.
+  // The server may have refused an unsubscribe; the next connection's resume corrects that.
   model.cut();
   await model.settle();
   assert.equal(model.client.shell?.machine.decisions.rooms.size, 0, `seed ${seed}`);
@@ -220,7 +223,8 @@ async function interleave(seed, duplex) {
 }
 
 /**
- * Calls for a room, or leaves it. What is heard from then on is collected: nothing once it was left.
+ * Subscribes to a room, or unsubscribes. Collects the events from then on: none after an
+ * unsubscribe.
  *
  * @param {Subscriptions} model
  * @param {string} name

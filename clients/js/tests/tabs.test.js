@@ -1,4 +1,5 @@
-// Tabs that share one connection. Here they live in one process, with channels of Node's own and locks of the test's.
+// Tabs that share one connection. In these tests they run in one process, with Node's channels and
+// fake locks.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';

@@ -1,4 +1,5 @@
-// Every transport against the real server, and from one to the next in mid-stream. IM_TEST_SERVER names its binary.
+// Every transport against the real server, and moves between them with commands in flight.
+// IM_TEST_SERVER names its binary.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
@@ -8,7 +9,10 @@ import { collect, needsServer, Proxy, QUICK, Server } from './support/server.js'
 
 /** @typedef {import('../src/links/link.js').Transport} Transport */
 
-/** What a request for a transport's downlink begins with. @type {Record<'ws' | 'sse' | 'poll', string>} */
+/**
+ * The beginning of a request for each transport's downlink.
+ * @type {Record<'ws' | 'sse' | 'poll', string>}
+ */
 const REQUESTS = { ws: 'GET /im/ws', sse: 'GET /im/sse', poll: 'GET /im/poll' };
 
 /** @type {[Transport, 'json' | 'msgpack'][]} */
@@ -61,7 +65,7 @@ for (const [transport, encoding] of LINKS) {
     const changed = bob.room('tea').once('state');
     await tea.putState('kettle', 'on');
     assert.equal((await changed).value, 'on');
-    // A signal reaches whoever is there at that moment, which a short poller is between two polls as well.
+    // A signal reaches the current subscribers, which includes a short poller between two polls.
     const signalled = bob.room('tea').once('signal');
     await tea.signal('typing', true);
     assert.equal((await signalled).content, true);
@@ -79,7 +83,8 @@ for (const [transport, encoding] of LINKS) {
     await bob.room('tea').subscribe();
     const heard = collect(bob.room('tea'));
     bob.room('tea').on('status', (status) => assert.fail(JSON.stringify(status)));
-    // Its own messages in a row, each after the ack of the one before; the reader cuts in between, at its own pace.
+    // Messages of this client, each sent after the previous ack; the reading client cuts its
+    // connection independently.
     bob.room('tea').on('event', ({ content }) => /** @type {any} */ (content).text % 30 === 20 && proxy.cut());
     const acks = [];
     for (const text of numbers(120)) {
@@ -177,7 +182,7 @@ for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short
     const heard = rooms.map((room) => collect(bob.room(room)));
     for (const room of rooms) bob.room(room).on('status', (status) => assert.fail(JSON.stringify(status)));
     const { machine } = /** @type {NonNullable<typeof bob.shell>} */ (bob.shell);
-    // What it asks, and what it is answered.
+    // Commands and their answers.
     /** @type {import('../src/wire/value.js').Frame[]} */
     const asked = [];
     const { flight } = machine;
@@ -190,7 +195,7 @@ for (const transport of /** @type {Transport[]} */ (['ws', 'sse', 'poll', 'short
     for (const [round, text] of ['0', '1'].entries()) {
       await Promise.all(rooms.map((room) => ann.room(room).send({ text })));
       await Promise.all(heard.map((one) => one.until(round * 2 + 1)));
-      // The server has been told of all but a few.
+      // All cursors but a few are in the server's checkpoint.
       while (machine.rooms.moved.size >= config.checkpointRooms || flight.pending.size > 0) await bob.ping();
       const back = bob.once('status');
       proxy.isClosed = true;

@@ -1,4 +1,4 @@
-// The types that the package ships: those of its sources, and good enough for somebody who writes TypeScript.
+// The types of the package: equal to those of its sources, and usable from TypeScript.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -30,7 +30,7 @@ function temporary(t) {
   return folder;
 }
 
-/** All files of a folder, by their paths in it. @param {string} folder */
+/** Returns all files of a folder, by their paths in it. @param {string} folder */
 function contents(folder) {
   const paths = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts')).sort();
   return Object.fromEntries(paths.map((path) => [path, readFileSync(join(folder, path), 'utf8')]));
@@ -71,7 +71,7 @@ ack.text;
 
 test('a consumer in TypeScript compiles', needsCompiler, (t) => {
   const folder = temporary(t);
-  // What npm would publish, at the place where npm would put it.
+  // The files that npm would publish, in the folder where npm would install them.
   execFileSync('npm', ['pack', '--ignore-scripts', '--loglevel=error', '--pack-destination', folder], { cwd: FOLDER, encoding: 'utf8' });
   const [archive] = readdirSync(folder);
   const installed = join(folder, 'node_modules/im-client');

@@ -1,4 +1,4 @@
-// The golden vectors of wire/, which the servers' tests read too.
+// The golden vectors of wire/, which the server's tests read too.
 
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -27,7 +27,7 @@ for (const frame of frames.frames) {
 
 for (const variant of frames.variants) {
   test(`variant: ${variant.encoding}: ${variant.name}`, () => {
-    // What counts as absent and what is unknown is the server's business; the values must be the same.
+    // The server decides what is absent and what is unknown; the values must be the same.
     const [frame] = decodeMessage(variant.text ?? fromHex(variant.hex));
     const meant = json.decode(frames.frames.find((/** @type {any} */ f) => f.name === variant.means).json);
     for (const [key, value] of Object.entries(frame)) {
@@ -79,7 +79,7 @@ for (const entry of taken) {
 }
 
 /**
- * The hash that SPEC defines, to see that values are what they should be.
+ * The hash that SPEC defines, to check decoded values.
  *
  * @param {import('../src/wire/value.js').Value} value
  * @param {import('node:crypto').Hash} hash

@@ -105,7 +105,8 @@ test('an event stream means the same however it is cut', () => {
 });
 
 /**
- * A server of WebSockets that says these frames as they are, piece by piece, and keeps what it hears.
+ * A server of WebSockets that sends these frames unchanged, piece by piece, and records what it
+ * receives.
  *
  * @param {import('node:test').TestContext} t
  * @param {number[][]} pieces
@@ -133,7 +134,11 @@ async function listen(t, pieces) {
   return { url: `ws://127.0.0.1:${port}/ws`, heard };
 }
 
-/** What a WebSocket makes of them. @param {import('node:test').TestContext} t @param {number[][]} pieces */
+/**
+ * Returns a WebSocket's output for them.
+ * @param {import('node:test').TestContext} t
+ * @param {number[][]} pieces
+ */
 async function rawServer(t, pieces) {
   const { url, heard } = await listen(t, pieces);
   const socket = new NodeWebSocket(url, ['im.v1.json']);
@@ -149,7 +154,8 @@ test('WebSocket messages come in fragments, with pings in between, and end with 
   const { messages, closed, heard } = await rawServer(t, [
     // Half of an é, a ping of one byte, the other half.
     [0x01, 1, 0xc3], [0x89, 1, 7], [0x80, 1, 0xa9],
-    // Three bytes, with a length that is wider than need be, cut in the middle; then the close.
+    // Three bytes, with a length field that is wider than needed, cut in the middle; then the
+    // close.
     [0x82, 126, 0, 3, 1, 2], [3], [0x88, 4, 0x0f, 0xa1, 0x6f, 0x6b],
   ]);
   assert.deepEqual(messages, ['é', [1, 2, 3]]);
@@ -161,7 +167,7 @@ test('WebSocket messages come in fragments, with pings in between, and end with 
 });
 
 test('a part of a message is a sign of life', async (t) => {
-  // A text of five bytes, of which two come.
+  // A text of five bytes, of which two arrive.
   const { url } = await listen(t, [[0x81, 5, 65, 66]]);
   const env = { ...environment(), webSocket: async () => NodeWebSocket };
   await new Promise((resolve, reject) => {

@@ -8,20 +8,22 @@
 /**
  * - `connecting`: for the first time
  * - `online`
- * - `waiting`: the connection was lost; the client comes back by itself
- * - `closed`: over
+ * - `waiting`: the connection was lost; the client reconnects by itself
+ * - `closed`: ended
  *
  * @typedef {'connecting' | 'online' | 'waiting' | 'closed'} Status
  */
 /**
- * How things stand: what carries frames while online, why it ended and after how many milliseconds the next try comes
- * otherwise.
+ * The state of the connection: its transport while online, otherwise why it ended and the
+ * milliseconds until the next try.
  *
- * @typedef {{status: Status, transport?: string, code?: number, message?: string, retryInMs?: number}} StatusChange
+ * @typedef {{status: Status, transport?: string, code?: number, message?: string, retryInMs?: number}}
+ *   StatusChange
  */
 /**
- * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a duplicate; it needs at least 96 random bits.
+ * `kind`: 1 to 32 characters, `message` by default. `mid`: the application's own idempotency key,
+ * so that a retry after a restart of the application is recognised as a duplicate; it needs at
+ * least 96 random bits.
  *
  * @typedef {{kind?: string, mid?: string}} SendOptions
  */
@@ -31,25 +33,25 @@
  * @typedef {{room: string} | {peer: string} | {to: string}} Target
  */
 /**
- * What a client tells:
+ * Events of a client:
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
- * - `error`: such a message was refused for good, or something could not be put into the storage
+ * - `ack`: a message of an earlier load of the page (see `storage`) was stored by the server
+ * - `error`: such a message was refused for good, or a value could not be written to the storage
  *
  * @typedef {{status: StatusChange, event: import('./core/rooms.js').RoomEvent, signal: Frame,
  *   ack: AppendAck & {mid: string}, error: unknown}} ClientEvents
  */
 /**
- * One user on one device, over all connections that this takes. Commands wait while there is no connection, and are carried
- * out on the next one.
+ * One user on one device, across connections. Commands wait while there is no connection, and are
+ * carried out on the next one.
  *
  * @extends {Emitter<ClientEvents>}
  */
 export class Client extends Emitter<ClientEvents> {
     /**
-     * @param {object} setup made by `connect`
+     * @param {object} setup from `connect`
      * @param {import('./config.js').ConfigOptions} [setup.config]
      * @param {import('./storage.js').PersistentStore} [setup.store]
      */
@@ -61,7 +63,7 @@ export class Client extends Emitter<ClientEvents> {
     store: import("./storage.js").PersistentStore | undefined;
     /** @type {Status} */
     status: Status;
-    /** The user that the server takes this for, once it has said so. @type {string | undefined} */
+    /** The user id, once the server has confirmed it. @type {string | undefined} */
     user: string | undefined;
     handles: Handles;
     /** @type {import('./shell.js').Shell | undefined} */
@@ -71,16 +73,19 @@ export class Client extends Emitter<ClientEvents> {
     /** Whether this tab holds the connection. */
     isLeader: () => boolean;
     /**
-     * Begins to run on this shell.
+     * Starts to run on this shell.
      *
      * @param {import('./shell.js').Shell} shell
      */
     begin(shell: import("./shell.js").Shell): void;
-    /** What carries frames now: `ws`, `sse`, `poll`, `short`, or `tab` where another tab does it. */
+    /**
+     * The transport in use: `ws`, `sse`, `poll`, `short`, or `tab` where another tab holds the
+     * connection.
+     */
     get transport(): import("./links/link.js").Transport | undefined;
     /**
-     * A handle to a room: the same one for the same id, as long as the room is subscribed to, or the application holds the handle or
-     * listens to it.
+     * Returns the handle to a room. It is the same one for the same id as long as the room is
+     * subscribed, or the application holds the handle or listens to it.
      *
      * @param {string} id
      * @throws {ImError} `invalid`
@@ -93,13 +98,14 @@ export class Client extends Emitter<ClientEvents> {
      */
     online(): Promise<void>;
     /**
-     * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once.
+     * Sends a message, and waits for its ack. The message is stored once, also if the connection
+     * breaks meanwhile.
      *
      * @param {Target} target
      * @param {unknown} content any value
      * @param {SendOptions} [options]
      * @returns {Promise<AppendAck>}
-     * @throws {ImError} its `mid` is the id for another try
+     * @throws {ImError} its `mid` is the id under which to retry
      */
     send(target: Target, content: unknown, { kind, mid }?: SendOptions): Promise<AppendAck>;
     /**
@@ -110,7 +116,7 @@ export class Client extends Emitter<ClientEvents> {
     /** @param {Frame} send */
     sendAgain(send: Frame): Promise<void>;
     /**
-     * Delivers something to those who are there now, at most once.
+     * Sends an ephemeral message to the recipients that are connected now, at most once.
      *
      * @param {Target} target
      * @param {string} kind
@@ -119,10 +125,11 @@ export class Client extends Emitter<ClientEvents> {
      */
     signal(target: Target, kind: string, content?: unknown): Promise<void>;
     /**
-     * Which rooms the user is in: a page in the order of their ids.
+     * Returns a page of the user's rooms, in the order of their ids.
      *
      * @param {{after?: string, limit?: number}} [page]
-     * @returns {Promise<{list: {room: string, kind: string, role: import('./room.js').Role}[], more: boolean}>}
+     * @returns {Promise<{list: {room: string, kind: string, role: import('./room.js').Role}[], more:
+     *   boolean}>}
      */
     rooms({ after, limit }?: {
         after?: string;
@@ -135,7 +142,10 @@ export class Client extends Emitter<ClientEvents> {
         }[];
         more: boolean;
     }>;
-    /** @returns {Promise<{session: string, device: string, since: number, connected: boolean}[]>} the user's sessions */
+    /**
+     * @returns {Promise<{session: string, device: string, since: number, connected: boolean}[]>} the
+     *   user's sessions
+     */
     sessions(): Promise<{
         session: string;
         device: string;
@@ -149,7 +159,8 @@ export class Client extends Emitter<ClientEvents> {
      */
     kick(session: string): Promise<void>;
     /**
-     * Shows new credentials before the old ones expire. With a function as `token` the client does it by itself.
+     * Sends new credentials before the old ones expire. Not needed with a function as `token`: the
+     * client then does it.
      *
      * @param {string} token
      */
@@ -192,13 +203,13 @@ export type Frame = import("./wire/value.js").Frame;
 /**
  * - `connecting`: for the first time
  * - `online`
- * - `waiting`: the connection was lost; the client comes back by itself
- * - `closed`: over
+ * - `waiting`: the connection was lost; the client reconnects by itself
+ * - `closed`: ended
  */
 export type Status = "connecting" | "online" | "waiting" | "closed";
 /**
- * How things stand: what carries frames while online, why it ended and after how many milliseconds the next try comes
- * otherwise.
+ * The state of the connection: its transport while online, otherwise why it ended and the
+ * milliseconds until the next try.
  */
 export type StatusChange = {
     status: Status;
@@ -208,8 +219,9 @@ export type StatusChange = {
     retryInMs?: number;
 };
 /**
- * `kind`: 1 to 32 characters, `message` by default. `mid`: an id of the application's own, so that a try after a restart
- * of the application is recognised as a duplicate; it needs at least 96 random bits.
+ * `kind`: 1 to 32 characters, `message` by default. `mid`: the application's own idempotency key,
+ * so that a retry after a restart of the application is recognised as a duplicate; it needs at
+ * least 96 random bits.
  */
 export type SendOptions = {
     kind?: string;
@@ -226,12 +238,12 @@ export type Target = {
     to: string;
 };
 /**
- * What a client tells:
+ * Events of a client:
  *
  * - `status`
  * - `event`, `signal`: of any room
- * - `ack`: a message of an earlier load of the page (see `storage`) was kept now
- * - `error`: such a message was refused for good, or something could not be put into the storage
+ * - `ack`: a message of an earlier load of the page (see `storage`) was stored by the server
+ * - `error`: such a message was refused for good, or a value could not be written to the storage
  */
 export type ClientEvents = {
     status: StatusChange;

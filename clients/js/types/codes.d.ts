@@ -1,6 +1,6 @@
 /**
- * What a code says to do, also for codes that this version does not know. Codes outside of 4000 to 4999 are those of
- * WebSocket and mean `retry`.
+ * What a code says to do, also for codes that this version does not know. Codes outside of 4000 to
+ * 4999 are those of WebSocket and mean `retry`.
  *
  * @param {number} code
  * @returns {Advice}
@@ -13,7 +13,8 @@ export function advice(code: number): Advice;
  */
 export function meaning(code: number): string;
 /**
- * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md, "Codes".
+ * The codes of `err` and `disconnect` frames, and what their hundreds say to do. See wire/SPEC.md,
+ * "Codes".
  *
  * @module
  */

@@ -16,7 +16,7 @@ export class Emitter<Events extends Record<string, any>> {
      */
     on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void;
     /**
-     * The next one.
+     * Returns a promise of the next event.
      *
      * @template {keyof Events} Name
      * @param {Name} name

@@ -1,12 +1,12 @@
 /**
- * What browsers and Node bring along.
+ * Clocks, WebSocket and wake-ups of browsers and Node.
  *
  * @module
  */
 /** @typedef {import('./links/link.js').Env} Env */
 /**
- * A clock in milliseconds that never goes back and counts the time that the machine sleeps: `performance.now()` stands
- * still meanwhile on some systems, `Date.now()` can be set.
+ * A monotonic clock in milliseconds that counts the time that the machine sleeps.
+ * `performance.now()` stops meanwhile on some systems, and `Date.now()` can be set.
  *
  * @param {() => number} [steady]
  * @param {() => number} [wall]

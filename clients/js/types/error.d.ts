@@ -1,14 +1,15 @@
 /**
- * What sort of failure it is:
+ * Kinds of failures:
  *
- * - `refused`: the server refused, with the code. The connection lives on.
- * - `unknown`: the connection was cut before the answer came, and the command is none that could be repeated safely: it
- *   may or may not have been carried out.
- * - `offline`: there is no connection now, and the command makes no sense later: a signal.
+ * - `refused`: the server refused the command, with the code. The connection stays open.
+ * - `unknown`: the connection was cut before the answer, and the command is not idempotent: it may
+ *   or may not have been carried out.
+ * - `offline`: there is no connection, and the command is not queued for the next one: an ephemeral
+ *   message.
  * - `closed`: the client has ended.
  * - `invalid`: the command breaks a rule or a limit; nothing was sent.
  * - `full`: too many commands wait already; nothing was sent.
- * - `protocol`: the server's answer makes no sense.
+ * - `protocol`: the server's answer is invalid.
  *
  * @typedef {'refused' | 'unknown' | 'offline' | 'closed' | 'invalid' | 'full' | 'protocol'} ErrorKind
  */
@@ -24,30 +25,31 @@ export class ImError extends Error {
         retryMs?: number;
         mid?: string;
     });
-    /** What sort of failure. */
+    /** The kind of failure. */
     kind: ErrorKind;
-    /** The code, where there is one. See {@link Code}. */
+    /** The code, if there is one. See {@link Code}. */
     code: number | undefined;
-    /** How long to wait before trying again, in milliseconds, where the server said so. */
+    /** How long to wait before a retry, in milliseconds, if the server said so. */
     retryMs: number | undefined;
     /**
-     * The id of the message that was not sent, or not surely. Another try under the same id is safe: if the first one
-     * was kept after all, its ack comes back.
+     * The id of the message that was not sent, or not surely. A retry under the same id is safe: if
+     * the first send was stored after all, its ack is returned.
      */
     mid: string | undefined;
-    /** What the code says to do, where there is one. */
+    /** What the code advises to do, if there is a code. */
     get advice(): import("./codes.js").Advice | undefined;
 }
 /**
- * What sort of failure it is:
+ * Kinds of failures:
  *
- * - `refused`: the server refused, with the code. The connection lives on.
- * - `unknown`: the connection was cut before the answer came, and the command is none that could be repeated safely: it
- *   may or may not have been carried out.
- * - `offline`: there is no connection now, and the command makes no sense later: a signal.
+ * - `refused`: the server refused the command, with the code. The connection stays open.
+ * - `unknown`: the connection was cut before the answer, and the command is not idempotent: it may
+ *   or may not have been carried out.
+ * - `offline`: there is no connection, and the command is not queued for the next one: an ephemeral
+ *   message.
  * - `closed`: the client has ended.
  * - `invalid`: the command breaks a rule or a limit; nothing was sent.
  * - `full`: too many commands wait already; nothing was sent.
- * - `protocol`: the server's answer makes no sense.
+ * - `protocol`: the server's answer is invalid.
  */
 export type ErrorKind = "refused" | "unknown" | "offline" | "closed" | "invalid" | "full" | "protocol";

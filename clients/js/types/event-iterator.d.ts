@@ -5,17 +5,20 @@
  * @typedef {import('./core/rooms.js').Cursor} Cursor
  */
 /**
- * Gives each event once, in order. If the application falls behind by more than the queue holds, the queue is dropped and
- * what is missing is read from the room's history: nothing is lost, and nothing piles up.
+ * Delivers each event once, in order. If the application falls behind by more than the queue holds,
+ * the queue is dropped and the missing events are read from the room's history: nothing is lost,
+ * and memory is bounded.
  *
  * @implements {AsyncIterableIterator<RoomEvent>}
  */
 export class EventIterator implements AsyncIterableIterator<RoomEvent> {
     /**
      * @param {object} room
-     * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; where reading begins
-     * @param {() => Cursor | undefined} room.cursor how far the client has come
-     * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of history
+     * @param {() => Promise<Cursor | undefined>} room.begin subscribes to the room; returns the
+     *   starting cursor
+     * @param {() => Cursor | undefined} room.cursor the client's cursor
+     * @param {(cursor: Cursor) => Promise<{events: RoomEvent[], more: boolean}>} room.after a page of
+     *   history
      * @param {() => void} room.end
      * @param {number} max events in the queue
      */
@@ -40,9 +43,15 @@ export class EventIterator implements AsyncIterableIterator<RoomEvent> {
     max: number;
     /** @type {RoomEvent[]} */
     queue: RoomEvent[];
-    /** @type {Cursor | undefined} The last event that was taken from the queue, or where it began. */
+    /**
+     * @type {Cursor | undefined} The last event that was taken from the queue, or the starting
+     *   cursor.
+     */
     taken: Cursor | undefined;
-    /** @type {Cursor | undefined} The last event that was put into the queue, or where it began. */
+    /**
+     * @type {Cursor | undefined} The last event that was added to the queue, or the starting
+     *   cursor.
+     */
     last: Cursor | undefined;
     isCatchingUp: boolean;
     isDone: boolean;
@@ -51,14 +60,17 @@ export class EventIterator implements AsyncIterableIterator<RoomEvent> {
     /** @type {(() => void) | undefined} */
     wake: (() => void) | undefined;
     begun: Promise<void>;
-    /** @type {Promise<unknown>} Whoever takes hears of a failure. */
+    /**
+     * @type {Promise<unknown>} Settles when the previous `next` is done; failures are reported by
+     *   `take`.
+     */
     turn: Promise<unknown>;
     /** @param {RoomEvent} event the next one of the room */
     push(event: RoomEvent): void;
     /** @param {RoomEvent} event */
     add(event: RoomEvent): void;
     /**
-     * The room goes on from another place.
+     * Continues at another cursor of the room.
      *
      * @param {Cursor} cursor
      */
@@ -70,7 +82,7 @@ export class EventIterator implements AsyncIterableIterator<RoomEvent> {
     /** @returns {Promise<IteratorResult<RoomEvent>>} */
     take(): Promise<IteratorResult<RoomEvent>>;
     begin(): Promise<void>;
-    /** Fetches what was dropped, until that meets what comes. */
+    /** Fetches the dropped events, until they meet the queue. */
     catchUp(): Promise<undefined>;
     /** @returns {Promise<IteratorResult<RoomEvent>>} */
     return(): Promise<IteratorResult<RoomEvent>>;

@@ -2,11 +2,11 @@
 /**
  * The handles to rooms: one for each id at a time.
  *
- * Those in use are held. Any other one can still be found for as long as the application holds it, so that both have the
- * same one; after that the engine collects it.
+ * Handles in use are held. Any other one can be found as long as the application holds it, so that
+ * both get the same one; after that it is garbage collected.
  */
 export class Handles {
-    /** @type {Map<string, Room>} Those in use. */
+    /** @type {Map<string, Room>} Handles in use. */
     held: Map<string, Room>;
     /** @type {Map<string, WeakRef<Room>>} The others. */
     idle: Map<string, WeakRef<Room>>;
@@ -17,7 +17,7 @@ export class Handles {
     /** @param {Room} room for whose id there is none yet */
     add(room: Room): void;
     /**
-     * Whether the handle is in use may have changed.
+     * Updates where a handle is stored after its use may have changed.
      *
      * @param {Room} room
      */

@@ -13,12 +13,16 @@ export function isId(kind: IdKind, text: unknown): boolean;
  * @throws {ImError} `invalid`
  */
 export function checkId<T extends unknown>(kind: IdKind, text: T): T;
-/** A fresh id with 128 random bits, for a device. */
+/** Returns a new id with 128 random bits, for a device. */
 export function randomId(): string;
-/** A fresh id for a message: a UUIDv7 (RFC 9562, section 5.7). Servers keep ids that begin with the time faster than others. */
+/**
+ * Returns a new message id: a UUIDv7 (RFC 9562, section 5.7). Servers store ids that begin with the
+ * time faster.
+ */
 export function messageId(): string;
 /**
- * The id of the direct room of two users. Browsers can compute it only on pages that came over https (or localhost).
+ * Returns the id of the direct room of two users. Browsers compute it only on pages of https (or
+ * localhost).
  *
  * @param {string} one
  * @param {string} other
@@ -29,7 +33,7 @@ export function directRoom(one: string, other: string): Promise<string>;
 export function isEpoch(text: unknown): boolean;
 /**
  * @param {unknown} text
- * @returns {[number, number, number] | undefined} undefined if it is no stamp
+ * @returns {[number, number, number] | undefined} undefined if it is not a stamp
  */
 export function parseStamp(text: unknown): [number, number, number] | undefined;
 /**

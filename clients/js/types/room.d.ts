@@ -8,34 +8,37 @@
  */
 /** @typedef {'reader' | 'member' | 'moderator' | 'owner'} Role */
 /**
- * A state key has another value now; `value` is absent if it has none.
+ * A change of a state key; `value` is absent if the key was removed.
  *
  * @typedef {{key: string, value?: Value, from?: string, stamp?: string}} StateChange
  */
 /** @typedef {{room: string, from: string, at: number, kind: string, content: Value}} Signal */
 /**
- * A page of a room's log. `head` is the last event of the log, `first` the first that is still kept, `more` says whether the
- * log goes on in that direction.
+ * A page of a room's log. `head` is the last event of the log, `first` the first retained, `more`
+ * says whether the log continues in that direction.
  *
- * @typedef {{epoch: string, head: number, first?: number, events: RoomEvent[], more: boolean}} HistoryPage
+ * @typedef {{epoch: string, head: number, first?: number, events: RoomEvent[], more: boolean}}
+ *   HistoryPage
  */
 /**
- * What a room tells:
+ * Events of a room:
  *
- * - `event`: a durable event, each once and in order, changes of members (kind `im.members`) included
+ * - `event`: a durable event, each once and in order, including changes of members (kind
+ *   `im.members`)
  * - `message`: the same for events of the kind `message` alone
- * - `signal`: something ephemeral
+ * - `signal`: an ephemeral message
  * - `state`: a key of the room's state has changed
- * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
- * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and the subscription has ended)
+ * - `stale`: an update that is not newer than the held value was dropped; for counting, not for
+ *   display
+ * - `status`: `gap` (history was trimmed), `reset` (the epoch changed or the tail was lost: drop
+ *   what you have of the room) or `denied` (access was lost, and the subscription has ended)
  *
- * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale: StateChange,
- *   status: RoomStatus}} RoomEvents
+ * @typedef {{event: RoomEvent, message: RoomEvent, signal: Signal, state: StateChange, stale:
+ *   StateChange, status: RoomStatus}} RoomEvents
  */
 /**
- * A handle to a room. Handles cost little. The client keeps one for as long as the room is subscribed to, or the handle has
- * listeners or iterators; any other one is released when the application holds it no longer.
+ * A handle to a room. Handles are cheap. The client holds one as long as the room is subscribed, or
+ * the handle has listeners or iterators; any other one is released when the application drops it.
  *
  * @extends {Emitter<RoomEvents>}
  */
@@ -48,7 +51,7 @@ export class Room extends Emitter<RoomEvents> {
     client: import("./client.js").Client;
     id: string;
     /**
-     * The newest value of each key of the room's state, while it is subscribed to. To be read only.
+     * The newest value of each state key, while the room is subscribed. Read-only.
      *
      * @type {Map<string, Value>}
      */
@@ -59,51 +62,54 @@ export class Room extends Emitter<RoomEvents> {
     iterators: Set<EventIterator>;
     /** Whether the client must keep this handle for the application. */
     get isInUse(): boolean;
-    /** The last event that was delivered; undefined if the room is not subscribed to. */
+    /** The cursor: the last event that was delivered; undefined if the room is not subscribed. */
     get cursor(): {
         epoch: string;
         seq: number;
     } | undefined;
     /**
-     * Subscribes to the room, from a cursor or from its head, and stays subscribed over all connections. A room that is
-     * subscribed to already, or about to be, stays as it is. Of `subscribe` and `unsubscribe` the last call decides, whenever
-     * answers come.
+     * Subscribes to the room, from a cursor or from its head. The subscription lasts across
+     * connections. A room that is subscribed already, or about to be, stays as it is. Of several
+     * calls of `subscribe` and `unsubscribe` the last one wins, in whatever order answers come.
      *
      * @param {{since?: Cursor}} [from] an earlier `room.cursor`
-     * @returns {Promise<RoomStatus>} its `cursor` is what the first event follows upon
-     * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or may not be read
+     * @returns {Promise<RoomStatus>} its `cursor` is the starting position: the first event is the
+     *   next one after it
+     * @throws {import('./error.js').ImError} `refused`, for a room that does not exist or without
+     *   access to it
      */
     subscribe({ since }?: {
         since?: Cursor;
     }): Promise<RoomStatus>;
     /** @param {Cursor | undefined} since */
     requestSubscription(since: Cursor | undefined): Promise<import("./core/rooms.js").RoomStatus>;
-    /** Ends the subscription to the room. Iterators of the room end. */
+    /** Unsubscribes from the room. Its iterators end. */
     unsubscribe(): Promise<void>;
     /**
-     * Sends a message, and waits for its ack. Whatever happens to the connection meanwhile, it is kept once. Messages sent
-     * one after the other arrive in that order, also where the server refuses some for now: later ones to the same room wait
-     * for them.
+     * Sends a message, and waits for its ack. The message is stored once, also if the connection
+     * breaks meanwhile. Messages sent one after the other are stored in that order, also if the
+     * server refuses some of them retryably: later ones to the same room wait for the retry.
      *
-     * @param {unknown} content any value: `{text: 'hello'}`, say
+     * @param {unknown} content any value, for example `{text: 'hello'}`
      * @param {import('./client.js').SendOptions} [options]
      * @returns {Promise<AppendAck>}
      * @throws {import('./error.js').ImError}
      */
     send(content: unknown, options?: import("./client.js").SendOptions): Promise<AppendAck>;
     /**
-     * Delivers something to the subscribers that the room has now, at most once.
+     * Sends an ephemeral message to the current subscribers, at most once.
      *
-     * @param {string} kind `typing`, say
+     * @param {string} kind for example `typing`
      * @param {unknown} [content]
      * @throws {import('./error.js').ImError} `offline` without a connection
      */
     signal(kind: string, content?: unknown): Promise<void>;
     /**
-     * A page of the room's log: the events after a seq, oldest first, or before one, newest first. Without either, the newest.
+     * Returns a page of the room's log: after a seq, oldest first, or before one, newest first.
+     * Without either, the newest.
      *
-     * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`, the page is given
-     *   only if that is still the room's
+     * @param {{after?: number, before?: number, limit?: number, epoch?: string}} [page] with `epoch`,
+     *   the page is returned only if that is still the room's epoch
      * @returns {Promise<HistoryPage>}
      * @throws {import('./error.js').ImError}
      */
@@ -114,8 +120,8 @@ export class Room extends Emitter<RoomEvents> {
         epoch?: string;
     }): Promise<HistoryPage>;
     /**
-     * The room's events from now on, or from an earlier cursor. Subscribes to the room. Each event comes once and in order; a
-     * slow loop reads on from history.
+     * Iterates over the room's events from now on, or from an earlier cursor. Subscribes to the room.
+     * Each event comes once and in order; a slow loop catches up from history.
      *
      * @param {{since?: Cursor}} [from]
      * @returns {AsyncIterableIterator<RoomEvent>}
@@ -124,21 +130,23 @@ export class Room extends Emitter<RoomEvents> {
         since?: Cursor;
     }): AsyncIterableIterator<RoomEvent>;
     /**
-     * Makes the room and becomes its owner. After `unknown` (the connection was cut before the answer) the same call again tells:
-     * it is `duplicate` if the room is yours already, and as wished.
+     * Creates the room; the caller becomes its owner. After `unknown` (the connection was cut before
+     * the answer) call again: the ack says `duplicate` if the caller has already created the same
+     * room.
      *
      * @param {{kind?: 'group' | 'channel', open?: boolean, members?: string[]}} [options]
      * @returns {Promise<AppendAck>}
-     * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if it is another's or otherwise, 4521 if the id is taken
+     * @throws {import('./error.js').ImError} `unknown`; `refused` with 4523 if the room has another
+     *   owner or other properties, 4521 if the id is taken
      */
     create({ kind, open, members }?: {
         kind?: "group" | "channel";
         open?: boolean;
         members?: string[];
     }): Promise<AppendAck>;
-    /** Becomes a member. */
+    /** Joins the room. */
     join(): Promise<import("./core/types.js").AppendAck>;
-    /** Stops being a member. */
+    /** Leaves the room. */
     leave(): Promise<import("./core/types.js").AppendAck>;
     /**
      * Changes another user's membership.
@@ -151,7 +159,7 @@ export class Room extends Emitter<RoomEvents> {
         role?: Role;
     }): Promise<import("./core/types.js").AppendAck>;
     /**
-     * Who is in the room: a page in the order of their ids.
+     * Returns a page of the room's members, in the order of their ids.
      *
      * @param {{after?: string, limit?: number}} [page]
      * @returns {Promise<{members: {user: string, role: Role}[], more: boolean}>}
@@ -172,17 +180,17 @@ export class Room extends Emitter<RoomEvents> {
      * @param {string} key
      * @param {unknown} value
      * @param {{stamp?: string}} [options]
-     * @returns {Promise<string>} the stamp that it got
+     * @returns {Promise<string>} its stamp
      */
     putState(key: string, value: unknown, { stamp }?: {
         stamp?: string;
     }): Promise<string>;
     /**
-     * Removes a state key's value.
+     * Removes the value of a state key.
      *
      * @param {string} key
      * @param {{stamp?: string}} [options]
-     * @returns {Promise<string>} the stamp that it got
+     * @returns {Promise<string>} its stamp
      */
     removeState(key: string, { stamp }?: {
         stamp?: string;
@@ -209,7 +217,7 @@ export type AppendAck = import("./core/types.js").AppendAck;
 export type Value = import("./wire/value.js").Value;
 export type Role = "reader" | "member" | "moderator" | "owner";
 /**
- * A state key has another value now; `value` is absent if it has none.
+ * A change of a state key; `value` is absent if the key was removed.
  */
 export type StateChange = {
     key: string;
@@ -225,8 +233,8 @@ export type Signal = {
     content: Value;
 };
 /**
- * A page of a room's log. `head` is the last event of the log, `first` the first that is still kept, `more` says whether the
- * log goes on in that direction.
+ * A page of a room's log. `head` is the last event of the log, `first` the first retained, `more`
+ * says whether the log continues in that direction.
  */
 export type HistoryPage = {
     epoch: string;
@@ -236,15 +244,17 @@ export type HistoryPage = {
     more: boolean;
 };
 /**
- * What a room tells:
+ * Events of a room:
  *
- * - `event`: a durable event, each once and in order, changes of members (kind `im.members`) included
+ * - `event`: a durable event, each once and in order, including changes of members (kind
+ *   `im.members`)
  * - `message`: the same for events of the kind `message` alone
- * - `signal`: something ephemeral
+ * - `signal`: an ephemeral message
  * - `state`: a key of the room's state has changed
- * - `stale`: an update came that is not newer than what is held, and was dropped; to count, not to show
- * - `status`: `gap` (history was trimmed), `reset` (the room begins anew: drop what you have of it) or `denied` (it may not
- *   be read any more, and the subscription has ended)
+ * - `stale`: an update that is not newer than the held value was dropped; for counting, not for
+ *   display
+ * - `status`: `gap` (history was trimmed), `reset` (the epoch changed or the tail was lost: drop
+ *   what you have of the room) or `denied` (access was lost, and the subscription has ended)
  */
 export type RoomEvents = {
     event: RoomEvent;

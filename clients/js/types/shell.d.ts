@@ -7,7 +7,7 @@ export class Shell {
      * @param {import('./links/link.js').Env} setup.env
      * @param {((options: {signal: AbortSignal}) => Promise<string | null>) | undefined} setup.tokens
      * @param {(event: ClientEvent) => void} setup.onEvent
-     * @param {() => void} [setup.onLadder] what is known of the transports has changed
+     * @param {() => void} [setup.onLadder] the state of the transports has changed
      */
     constructor({ machine, ladder, link, env, tokens, onEvent, onLadder }: {
         machine: Machine;
@@ -36,22 +36,22 @@ export class Shell {
     }>;
     /** @type {Link | undefined} */
     link: Link | undefined;
-    /** @type {Link | undefined} A better link that is being tried while the other one works. */
+    /** @type {Link | undefined} A better link that is being tried beside the one in use. */
     probe: Link | undefined;
-    /** @type {Transport | undefined} The transport to move to, if there is one. */
+    /** @type {Transport | undefined} The transport to move to, if any. */
     moveTo: Transport | undefined;
     isSteady: boolean;
     connectedAt: number;
-    /** Whether the link is a better one that has not proved itself yet. */
+    /** Whether the link is a better one that has not worked yet. */
     isMoving: boolean;
     isRunning: boolean;
     isFlushing: boolean;
     timer: any;
     upgradeTimer: any;
-    /** Ends the newest call for a token. */
+    /** Aborts the newest call of the token source. */
     fetching: AbortController;
     stopWaking: () => void;
-    /** What carries frames now. */
+    /** The transport in use. */
     get transport(): Transport | undefined;
     start(): void;
     /** The network changed, or the machine woke up. */
@@ -61,11 +61,11 @@ export class Shell {
      * @returns {Promise<Frame>} the answer
      */
     command(body: Frame): Promise<Frame>;
-    /** Writes what was asked in this turn together. */
+    /** Writes the commands of this turn together. */
     soon(): void;
     /** Ends the client; the session can be resumed. */
     close(): void;
-    /** Does what the machine wants done, hands over its events, and sets the clock. */
+    /** Carries out the machine's actions, delivers its events, and sets the timer. */
     run(): void;
     setTimer(): void;
     dispose(): void;
@@ -89,8 +89,8 @@ export class Shell {
     steady(): void;
     planUpgrade(): void;
     /**
-     * Tries a better transport. WebSocket is opened beside the link that works; the others share the session's one
-     * downlink, and can only be tried by moving there.
+     * Tries a better transport. WebSocket is opened beside the link in use; the others share the
+     * session's one downlink, and can only be tried by moving to them.
      *
      * @param {Transport} name
      */
@@ -98,7 +98,7 @@ export class Shell {
     /** @param {Transport} name */
     probeFailed(name: Transport): void;
     /**
-     * Moves to a better transport in mid-stream.
+     * Moves to a better transport, with commands in flight.
      *
      * @param {Transport} name
      * @param {Link | undefined} probe

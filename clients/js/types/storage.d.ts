@@ -1,13 +1,13 @@
 /**
- * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ * The part of the browsers' `Storage` that is needed; `localStorage` has it.
  *
  * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem' | 'key' | 'length'>} StorageLike
  * @typedef {import('./wire/value.js').Frame} Frame
  * @typedef {import('./core/types.js').Session} Session
  */
 /**
- * Keeps things under `im/<name>/…`. What cannot be kept (the storage is full, or forbidden) stays in memory alone, and
- * `onError` hears of it.
+ * Stores values under `im/<name>/…`. A value that cannot be stored (the storage is full, or
+ * forbidden) is held in memory only, and `onError` is called.
  */
 export class PersistentStore {
     /**
@@ -19,7 +19,10 @@ export class PersistentStore {
     storage: StorageLike;
     prefix: string;
     onError: (error: unknown) => void;
-    /** The number of the newest message that was kept here, once it is known. @type {number | undefined} */
+    /**
+     * The number of the newest message that was stored here, once it is known.
+     * @type {number | undefined}
+     */
     order: number | undefined;
     /**
      * @param {string} key
@@ -28,25 +31,25 @@ export class PersistentStore {
     put(key: string, text: string | undefined): void;
     /**
      * @param {string} key
-     * @returns {any} undefined if there is nothing, or nothing that can be read
+     * @returns {any} undefined if there is nothing, or nothing readable
      */
     get(key: string): any;
     /** @returns {Session | undefined} */
     session(): Session | undefined;
     /** @param {Session | undefined} session */
     keepSession(session: Session | undefined): void;
-    /** The same device each time. */
+    /** Returns the same device id each time. */
     device(): string;
     /** @param {Frame} send */
     storeSend(send: Frame): void;
     /**
-     * The place of a message among all that are sent, also over several loads of the page and by several of its tabs: a counter in
-     * the storage. A clock would not do; it can be set back.
+     * Returns a message's number in the order of sends, across loads of the page and its tabs: a
+     * counter in the storage. A clock can be set back.
      */
     nextOrder(): number;
     /** @param {string} mid */
     dropSend(mid: string): void;
-    /** @returns {Frame[]} messages without a ack, in the order in which they were sent */
+    /** @returns {Frame[]} messages without an ack, in the order in which they were sent */
     sends(): Frame[];
     /** @returns {{order: number, send: Frame}[]} */
     kept(): {
@@ -55,14 +58,14 @@ export class PersistentStore {
     }[];
 }
 /**
- * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ * The part of the browsers' `Storage` that is needed; `localStorage` has it.
  */
 export type StorageLike = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
 /**
- * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ * The part of the browsers' `Storage` that is needed; `localStorage` has it.
  */
 export type Frame = import("./wire/value.js").Frame;
 /**
- * As much of the browsers' `Storage` as is needed; `localStorage` will do.
+ * The part of the browsers' `Storage` that is needed; `localStorage` has it.
  */
 export type Session = import("./core/types.js").Session;

@@ -1,4 +1,4 @@
-//! A chat server for `nc`: nothing is kept, and everybody is believed.
+//! A chat server for `nc`, in memory and without authentication.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder().allow_anonymous().start().await?;
     let listener = TcpListener::bind("127.0.0.1:7000").await?;
-    println!("speak to it by `nc 127.0.0.1 7000`; Ctrl-C ends it");
+    println!("connect with `nc 127.0.0.1 7000`; Ctrl-C stops the server");
     let stop = async {
-        // Where there is no such signal, the process is ended without farewell.
+        // If the handler cannot be installed, the server drains and stops at once.
         let _ = tokio::signal::ctrl_c().await;
         engine.drain(Duration::from_secs(10)).await;
     };

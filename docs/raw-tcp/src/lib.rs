@@ -1,7 +1,7 @@
-//! A transport for the im engine: raw TCP, a line of JSON for each message. `docs/transport.md` goes through it.
+//! A transport for the im engine: raw TCP, one line of JSON per message. See `docs/transport.md`.
 //!
-//! Nothing is agreed on before `hello`, which brings the credentials. An empty line is the server's heartbeat; a client
-//! shows that it is there by the command `ping`.
+//! Nothing is negotiated before `hello`, which carries the credentials. An empty line is the
+//! server's heartbeat; a client proves that it is alive with the command `ping`.
 
 use std::future::{Future, pending};
 use std::io;
@@ -22,19 +22,21 @@ use tokio::time::{sleep, timeout};
 
 /// Bytes read at once. Each connection keeps them; a line may be longer.
 const READ_BUFFER: usize = 1024;
-/// Bytes taken from the outbox and written at once, beside which a slow reader holds nothing.
+/// Bytes taken from the outbox per write: all that a slow subscriber holds besides its outbox.
 const WRITE_BATCH: usize = 16 * 1024;
-/// How long one write may take until its reader counts as gone.
+/// How long one write may take until the peer counts as gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may take to hang up after the goodbye.
+/// How long a peer may take to close after the disconnect.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Peers that are being refused at the same time, beyond the connections that the engine takes.
+/// Peers being refused at the same time, beyond the connections that the engine accepts.
 const MAX_REFUSED: usize = 64;
-/// The pause after the system had no socket for us: there are too many open files, most likely.
+/// The pause after a failed accept, usually for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the engine's clients until `stop` is ready, and then until the last of them has gone. Let `stop` end in the
-/// engine's `drain`, which tells them to go: while it lasts, newcomers are told so as well.
+/// Serves the engine's clients until `stop` is ready, and then until the last connection has ended.
+///
+/// `stop` should end with the engine's `drain`, which disconnects the clients. During the drain new
+/// connections are refused with the same code.
 pub async fn serve(listener: TcpListener, engine: Engine, stop: impl Future<Output = ()>) {
     let most = engine.config().max_connections + MAX_REFUSED;
     let (mut stop, mut tasks) = (pin!(stop), JoinSet::new());
@@ -45,7 +47,7 @@ pub async fn serve(listener: TcpListener, engine: Engine, stop: impl Future<Outp
             accepted = listener.accept(), if tasks.len() < most => match accepted {
                 Ok((socket, peer)) => drop(tasks.spawn(converse(engine.clone(), socket, peer.ip()))),
                 Err(error) => {
-                    tracing::warn!(%error, "no connection could be taken");
+                    tracing::warn!(%error, "could not accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -57,7 +59,7 @@ pub async fn serve(listener: TcpListener, engine: Engine, stop: impl Future<Outp
 
 /// The one task of a connection.
 async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
-    // Frames are small and wait for nobody. Only a socket that is gone already refuses.
+    // Frames are small and must not be delayed. Fails only for a socket that is gone already.
     let _ = socket.set_nodelay(true);
     let accepted = engine.accept(Peer {
         transport: "tcp",
@@ -68,7 +70,7 @@ async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
     let max = engine.limits().max_message_bytes;
     let (input, mut output) = socket.split();
     let told = match &accepted {
-        // Side by side: what is written must not wait for what is read, nor the other way round.
+        // Concurrent: neither reading nor writing may block the other.
         Ok(connection) => tokio::select! {
             told = write_batches(&mut output, connection) => told,
             told = read_lines(input, connection, max) => told,
@@ -77,28 +79,29 @@ async fn converse(engine: Engine, mut socket: TcpStream, address: IpAddr) {
             write_lines(&mut output, &[Disconnect::from(error).encoded(Encoding::Json)]).await
         }
     };
-    // The connection is dropped last, so that the engine's `drain` waits for the goodbye.
+    // The connection is dropped last, so that the engine's `drain` waits for the disconnect to be
+    // written.
     match told {
         Ok(()) => hang_up(socket).await,
         Err(error) => tracing::debug!(%error, "the peer is gone"),
     }
 }
 
-/// Hands each line to the engine, and the next once it was taken. It never returns: the connection ends with the
-/// goodbye, which is for the other half to write.
+/// Submits each line to the engine, and reads the next once it was processed. Never returns: the
+/// connection ends with the disconnect, which the writer sends.
 async fn read_lines<T>(input: ReadHalf<'_>, connection: &Connection, max: usize) -> T {
     let mut input = BufReader::with_capacity(READ_BUFFER, input);
     loop {
-        // Of its own for each, so that a connection which waits for its next line holds none.
+        // Allocated per line, so that a connection that waits for its next line holds none.
         let mut line = Vec::new();
-        // No more than the longest line and its end is ever buffered.
+        // At most the longest line and its end are buffered.
         let read = (&mut input).take(max as u64 + 1).read_until(b'\n', &mut line).await;
         if line.pop_if(|last| *last == b'\n').is_some() {
             connection.submit(line.into()).await;
         } else if line.len() > max {
             break connection.close(Code::TooLarge);
         } else if read.is_ok() {
-            // The end, perhaps in the middle of a line. Who has ended this half may still read the other.
+            // The end, perhaps inside a line. A peer that has ended its half may still read.
             break connection.finish().await;
         } else {
             break connection.close(Code::Closed);
@@ -107,7 +110,7 @@ async fn read_lines<T>(input: ReadHalf<'_>, connection: &Connection, max: usize)
     pending().await
 }
 
-/// Writes what the engine has for the peer, up to its goodbye.
+/// Writes the engine's batches, up to the disconnect.
 async fn write_batches(output: &mut WriteHalf<'_>, connection: &Connection) -> io::Result<()> {
     loop {
         let Batch { id, frames, close, .. } = connection.next(WRITE_BATCH).await;
@@ -123,15 +126,15 @@ async fn write_batches(output: &mut WriteHalf<'_>, connection: &Connection) -> i
     }
 }
 
-/// Writes each frame as a line of its own. A batch without frames is a heartbeat: it becomes an empty line.
+/// Writes each frame as a line. A batch without frames is a heartbeat: it becomes an empty line.
 async fn write_lines(output: &mut WriteHalf<'_>, frames: &[Bytes]) -> io::Result<()> {
     let mut lines = frames.join(&b'\n');
     lines.push(b'\n');
     timeout(WRITE_TIMEOUT, output.write_all(&lines)).await?
 }
 
-/// Ends our half and reads on for a moment: a socket that is dropped with bytes unread is reset by the system, and the
-/// reset may overtake the goodbye.
+/// Ends our half and reads on for a bounded time. If a socket is dropped with bytes unread, the
+/// system resets it, and the reset may overtake the disconnect.
 async fn hang_up(mut socket: TcpStream) {
     let rest = async {
         socket.shutdown().await?;

@@ -1,4 +1,4 @@
-//! The transport suite of im-testkit, with a client that writes bytes by hand.
+//! The transport suite of im-testkit, with a client that writes raw bytes.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::future::pending;
@@ -13,12 +13,12 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// What the system may hold for a client that does not read.
+/// Maximum bytes that the system buffers for a client that does not read.
 const RECEIVE_BUFFER: u32 = 16 * 1024;
 
 struct RawTcp {
     addresses: Vec<SocketAddr>,
-    /// Ends with the factory.
+    /// Aborted when the factory is dropped.
     _servers: JoinSet<()>,
 }
 
@@ -54,16 +54,17 @@ impl TransportFactory for RawTcp {
 
 struct Link {
     outbound: mpsc::UnboundedSender<Bytes>,
-    /// Writes, so that the suite need not wait for a server that does not read. Ends with the link.
+    /// Writes in the background, so that the suite does not block on a server that does not read.
+    /// Aborted when the link is dropped.
     _writer: JoinSet<()>,
     input: BufReader<OwnedReadHalf>,
-    /// What was read of the next line.
+    /// The bytes read of an incomplete line.
     line: Vec<u8>,
 }
 
 impl Link {
     fn push(&self, piece: Bytes) {
-        // A writer that is gone means that the connection is.
+        // If the writer is gone, so is the connection.
         let _ = self.outbound.send(piece);
     }
 }

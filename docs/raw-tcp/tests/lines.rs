@@ -1,4 +1,5 @@
-//! What is this transport's own, beyond the suite: ends, the bound of a line, heartbeats, readers who do not read.
+//! Properties of this transport beyond the suite: ends, the bound of a line, heartbeats, peers that
+//! do not read.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::future::{Future, pending};
@@ -35,14 +36,14 @@ where
     Server { engine, address, serving }
 }
 
-/// Everything up to the end.
+/// Reads everything up to the end.
 async fn rest(client: &mut TcpStream) -> String {
     let mut read = String::new();
     soon(client.read_to_string(&mut read)).await.unwrap();
     read
 }
 
-/// Everything up to this.
+/// Reads everything up to `end`.
 async fn until(client: &mut TcpStream, end: &str) {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
@@ -58,7 +59,7 @@ async fn half_closed_peer_gets_pending_acks() {
     let create = "{\"t\":\"create\",\"id\":2,\"room\":\"tea\",\"kind\":\"group\"}\n";
     let send =
         r#"{"t":"send","id":3,"room":"tea","mid":"0123456789abcdef0123","content":{"text":"hi"}}"#;
-    // As by `printf … | nc`, and the last line is cut off.
+    // As from `printf … | nc`, with a truncated last line.
     client.write_all(format!("{HELLO}{create}{send}\n{{\"t\":").as_bytes()).await.unwrap();
     client.shutdown().await.unwrap();
     let read = rest(&mut client).await;
@@ -132,7 +133,7 @@ async fn idle_peer_is_disconnected() {
     tokio::time::pause();
     let (to, ann) = (Target::Room(RoomId::new("tea").unwrap()), UserId::new("ann").unwrap());
     let text = "x".repeat(30_000);
-    // At last the system takes no more for it; from then on the transport waits for its time.
+    // Finally the system accepts no more bytes for it; then the write time-out applies.
     for _ in 0..3_000 {
         server.engine.publish(Publish::text(to.clone(), ann.clone(), &text)).await.unwrap();
         tokio::time::advance(Duration::from_millis(50)).await;
@@ -140,5 +141,5 @@ async fn idle_peer_is_disconnected() {
             return;
         }
     }
-    panic!("it is still held");
+    panic!("the connection is still open");
 }

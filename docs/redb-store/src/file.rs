@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, Error};
 
+use crate::rows::ROWS;
+
 /// How much is written anew at a time.
 const CHUNK: usize = 1024 * 1024;
 
@@ -24,7 +26,11 @@ pub(crate) fn open(path: &Path) -> Result<Database, Error> {
         if new.exists() {
             fs::remove_file(&new)?;
         }
-        Database::create(&new)?.close()?;
+        let made = Database::create(&new)?;
+        let txn = made.begin_write()?;
+        txn.open_table(ROWS)?;
+        txn.commit()?;
+        made.close()?;
         fs::rename(&new, path)?;
     }
     // Also for a name that an earlier process gave, and had no time to have kept.

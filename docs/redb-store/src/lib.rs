@@ -1,9 +1,9 @@
-//! A store for the im engine: one file of [redb](https://docs.rs/redb). `docs/store.md` goes through it.
+//! A backend for the im engine: one file of [redb](https://docs.rs/redb). `docs/store.md` goes through it.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `database` | transactions, and what redb's errors mean |
-//! | `rows` | what a transaction reads and writes |
+//! | `database` | snapshots and batches, and what redb's errors mean |
+//! | `rows` | what a transaction reads |
 //! | `file` | the file: making it, and mending it after a sync that failed |
 
 mod database;
@@ -11,29 +11,35 @@ mod file;
 mod rows;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use im_core::keyed::KeyedStore;
-pub use im_core::keyed::OpenAs;
-use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
+use im_core::backend::BackendErrorKind::Unavailable;
+use im_core::backend::{BackendError, BackendResult};
+use im_core::kv::KeyValueBackend;
+pub use im_core::kv::OpenAs;
+use im_core::ports::StoreResult;
+use im_core::store::BackendStore;
 
 pub use crate::database::Redb;
 
-/// The store.
-pub type RedbStore = KeyedStore<Redb>;
-
-/// Opens the store in this file, or begins one where there is no file; the folder must be there. One process
+/// Opens the backend in this file, or begins one where there is no file; the folder must be there. One process
 /// at a time can have it open. Say [`OpenAs::NewGeneration`] once after the file was put back from a copy.
 ///
 /// # Errors
 ///
-/// [`StoreErrorKind::Unavailable`] if it is open already, or cannot be opened; [`StoreErrorKind::Corrupt`] if
-/// it is damaged, or of another layout.
-pub async fn open(path: impl Into<PathBuf>, open_as: OpenAs) -> StoreResult<RedbStore> {
+/// `Unavailable` if it is open already, or cannot be opened; `Corrupt` if it is damaged.
+pub async fn backend(
+    path: impl Into<PathBuf>,
+    open_as: OpenAs,
+) -> BackendResult<KeyValueBackend<Redb>> {
     let path = path.into();
-    let opened =
-        tokio::task::spawn_blocking(move || Redb::open(path)).await.map_err(|error| {
-            StoreError::new(StoreErrorKind::Unavailable, "the opening was broken off")
-                .because(error)
-        })??;
-    KeyedStore::open(opened, open_as).await
+    let opened = tokio::task::spawn_blocking(move || Redb::open(path)).await;
+    let broken = |e| BackendError::new(Unavailable, "opening the file broke off").because(e);
+    let opened = opened.map_err(broken)?;
+    Ok(KeyValueBackend::new(opened?, open_as))
+}
+
+/// Opens a store over [`backend`], and fails as that does.
+pub async fn open(path: impl Into<PathBuf>, open_as: OpenAs) -> StoreResult<BackendStore> {
+    BackendStore::open(Arc::new(backend(path, open_as).await?)).await
 }

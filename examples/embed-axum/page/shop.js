@@ -1,4 +1,4 @@
-// The shop's page: its orders, and beside them the team's room. Text goes in by textContent only.
+// The shop's page: its orders, and the team's room. Text is inserted with textContent only.
 
 import { Connection } from "./connection.js";
 import { Room } from "./room.js";
@@ -54,7 +54,7 @@ function show(list, put) {
     return message(event.from === room.me ? "You" : event.from, event.content?.text ?? "", time);
   }));
   toEnd();
-  if (list.some(({ from }) => from === "clerk")) showOrders(); // somebody else may have ordered
+  if (list.some(({ from }) => from === "clerk")) showOrders(); // another user may have ordered
 }
 
 function message(who, text, soft) {
@@ -79,14 +79,14 @@ $("say").addEventListener("submit", (event) => {
 const url = new URL("/chat/ws", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 
-// No user is given: the browser sends the shop's session cookie along, and the server knows who it is.
+// No user is passed: the browser sends the shop's session cookie, which names the user.
 const connection = new Connection({
   url,
   on: {
     state: ({ name, words }) => {
       if (name === "waiting" || name === "stopped") room.pause();
       $("state").textContent = { online: "", connecting: "connecting…", waiting: "no connection, trying again…", stopped: words }[name];
-      if (name === "stopped") showOrders(); // leads to the login if that is what is missing
+      if (name === "stopped") showOrders(); // redirects to the login if the login has ended
     },
     push: (frame) => room.push(frame),
     ready: async (welcome) => {

@@ -1,4 +1,4 @@
-//! The shop's own users and logins. The engine knows nothing of them but what [`crate::chat`] tells it.
+//! The shop's own users and logins. The engine learns of them only through [`crate::chat`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use parking_lot::Mutex;
 
 use crate::Shop;
 
-/// Who may log in, and with which password.
+/// Accounts with their passwords.
 ///
-/// Three accounts with their passwords in the source, compared as they are, keep this example about the engine. A real
-/// service keeps an Argon2id hash for each user and verifies it off the async threads, for unknown names too.
+/// Plain passwords in the source keep this example about the engine. A real service stores an
+/// Argon2id hash per user and verifies it off the async threads, for unknown names too.
 const USERS: [(&str, &str); 3] = [("ada", "ada"), ("bela", "bela"), ("chidi", "chidi")];
 
 const COOKIE_NAME: &str = "shop";
 const LASTS: Duration = Duration::from_secs(8 * 60 * 60);
 const MOST_LOGINS: usize = 10_000;
 
-/// Who is logged in: the values of the session cookie.
+/// Current logins, by the value of their session cookie.
 #[derive(Default)]
 pub struct Accounts {
     logins: Mutex<HashMap<String, Login>>,
@@ -32,20 +32,20 @@ pub struct Accounts {
 /// One login.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {
-    /// Whose.
+    /// The user who logged in.
     pub user: UserId,
-    /// Until when.
+    /// The end of the login.
     pub expires: Timestamp,
 }
 
 impl Accounts {
-    /// Everyone who has an account.
+    /// Iterates over all users that have an account.
     pub fn users() -> impl Iterator<Item = UserId> {
         USERS.iter().filter_map(|(name, _)| UserId::new(name).ok())
     }
 
-    /// Logs in and gives the value of a new session cookie. `None` if name or password are wrong, or if there are too
-    /// many logins already.
+    /// Logs in and returns the value of a new session cookie. `None` if name or password are wrong,
+    /// or if there are too many logins already.
     pub fn log_in(&self, name: &str, password: &str) -> Option<String> {
         let (name, _) = USERS.iter().find(|(user, right)| *user == name && *right == password)?;
         let now = SystemClock.now();
@@ -60,7 +60,7 @@ impl Accounts {
         Some(token)
     }
 
-    /// Ends every login of the user whose login these cookies name, and says who it was.
+    /// Ends every login of the user whose login these cookies name. Returns the user.
     pub fn log_out(&self, cookies: &str) -> Option<UserId> {
         let mut logins = self.logins.lock();
         let user = logins.remove(token(cookies)?)?.user;
@@ -68,7 +68,7 @@ impl Accounts {
         Some(user)
     }
 
-    /// The login that a `Cookie` header names, expired or not.
+    /// Returns the login that a `Cookie` header names, expired or not.
     pub fn find(&self, cookies: &str) -> Option<Login> {
         self.logins.lock().get(token(cookies)?).cloned()
     }
@@ -82,8 +82,8 @@ fn token(cookies: &str) -> Option<&str> {
     cookie.trim().split_once('=').map(|(_, value)| value)
 }
 
-/// The header that sets the session cookie. No script can read it, and no foreign page can post with it (`SameSite`,
-/// RFC 6265bis). Add `Secure` behind TLS.
+/// Builds the header that sets the session cookie. Scripts cannot read it, and foreign pages cannot
+/// post with it (`SameSite`, RFC 6265bis). Add `Secure` behind TLS.
 pub fn set_cookie(token: &str) -> [(axum::http::HeaderName, String); 1] {
     let seconds = if token.is_empty() { 0 } else { LASTS.as_secs() };
     [(
@@ -92,8 +92,8 @@ pub fn set_cookie(token: &str) -> [(axum::http::HeaderName, String); 1] {
     )]
 }
 
-/// The request's cookies, of all `Cookie` headers; empty if there are none. Other programs of the same site set cookies
-/// too, and what is no text is none of the shop's.
+/// Joins the cookies of all `Cookie` headers; empty if there are none. Other software of the same
+/// site sets cookies too; values that are not text are ignored.
 pub fn cookies(headers: &HeaderMap) -> String {
     let lines = headers.get_all(COOKIE).iter();
     let all = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
@@ -101,9 +101,9 @@ pub fn cookies(headers: &HeaderMap) -> String {
     texts.join(";")
 }
 
-/// A handler that takes this is for those who are logged in; others get 401.
+/// An extractor of the logged-in user; requests without a login get 401.
 pub struct LoggedIn(
-    /// Who it is.
+    /// The logged-in user.
     pub UserId,
 );
 

@@ -1,4 +1,4 @@
-//! The embedding: all that the shop does with the engine.
+//! The embedding: the shop's whole use of the engine.
 
 use std::sync::Arc;
 
@@ -12,28 +12,29 @@ use im_core::{Code, Error, EventKind, MessageId, Result, RoomId, UserId};
 use crate::accounts::Accounts;
 use crate::orders::{Order, Orders};
 
-/// What somebody says to hear from the clerk.
+/// The message that the clerk answers.
 const QUESTION: &str = "how many orders?";
 
-/// The engine, and the names that the shop uses in it.
+/// The engine, and the ids that the shop uses in it.
 #[derive(Clone)]
 pub struct Chat {
-    /// The engine. A clone is another handle on the same one.
+    /// The engine. Clones are handles to one engine.
     pub engine: Engine,
-    /// The room of the team.
+    /// The team's room.
     pub team: RoomId,
-    /// The user in whose name the shop itself speaks. Nobody can log in as it.
+    /// The user that the shop sends as. Nobody can log in as it.
     pub clerk: UserId,
 }
 
 impl Chat {
-    /// Starts the engine, and makes the team's room with everyone in it.
+    /// Starts the engine, and creates the team's room with all users as members.
     ///
     /// # Errors
     ///
     /// If the engine cannot start.
     pub async fn open(accounts: Arc<Accounts>) -> Result<Self> {
-        // Without `.store(…)` everything is kept in memory. `SqliteStore` of im-store-sql keeps it in a file.
+        // Without `.store(…)` data is kept in memory. `SqliteStore` of im-store-sql keeps it in a
+        // file.
         let engine =
             Engine::builder().authenticator(Arc::new(ShopCookie(accounts))).start().await?;
         let name = |e| Error::of(Code::BadField, "name").because(e);
@@ -56,11 +57,13 @@ impl Chat {
         }
     }
 
-    /// Tells the team of an order. Telling it again, after an error or a crash, tells it once: the id is the order's.
+    /// Publishes an order in the team's room.
+    ///
+    /// Idempotent after an error or a crash, because the message id belongs to the order.
     ///
     /// # Errors
     ///
-    /// If the store cannot take it now.
+    /// If the store cannot append now.
     pub async fn announce(&self, order: &Order) -> Result<AppendAck> {
         let text = format!("Order {}: {} (for {})", order.number, order.item, order.by);
         self.say(text, Some(order.message.clone())).await
@@ -73,7 +76,8 @@ impl Chat {
     }
 }
 
-/// Credentials of the engine: the shop's own session cookie, which the browser sends when it opens the WebSocket.
+/// Credentials of the engine: the shop's session cookie, which the browser sends with the WebSocket
+/// handshake.
 struct ShopCookie(Arc<Accounts>);
 
 #[async_trait]
@@ -90,14 +94,14 @@ impl Authenticator for ShopCookie {
     }
 }
 
-/// The clerk: reads along in the team's room and answers one question. Ends when the engine drains.
+/// The clerk: subscribes to the team's room and answers one question. Ends when the engine drains.
 ///
 /// # Errors
 ///
-/// If the room cannot be followed.
+/// If the subscription fails.
 pub async fn clerk(chat: Chat, orders: Arc<Orders>) -> Result<()> {
-    // From its head: what was asked while the shop was closed stays unanswered. Keep the cursor of the last event that
-    // you dealt with, and follow from there, where every event matters.
+    // From the head: questions asked while the shop was down stay unanswered. Where every event
+    // matters, store the cursor of the last processed event and subscribe from it.
     let mut room = chat.engine.subscribe(&chat.team, None).await?;
     while let Some(push) = room.next().await {
         let Push::Event(event) = push else { continue };

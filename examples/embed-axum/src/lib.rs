@@ -1,10 +1,10 @@
-//! A small shop with users, login and routes of its own that mounts the engine beside them. README.md walks through it.
+//! A small shop with users, login and routes of its own that mounts the engine. See README.md.
 //!
-//! | module | what it holds | who wrote it |
+//! | module | what it holds | origin |
 //! |---|---|---|
-//! | [`accounts`] | users, login, the session cookie | the shop, before there was a chat |
-//! | [`orders`] | the orders | the shop, before there was a chat |
-//! | [`chat`] | the engine, the cookie as credentials, a message for each order, the clerk that answers | the embedding |
+//! | [`accounts`] | users, login, the session cookie | the shop, before the chat |
+//! | [`orders`] | the orders | the shop, before the chat |
+//! | [`chat`] | the engine, the cookie as credentials, order messages, the clerk | the embedding |
 //! | [`routes`] | pages and routes of both | the shop; four lines are new |
 
 pub mod accounts;
@@ -20,19 +20,19 @@ use accounts::Accounts;
 use chat::Chat;
 use orders::Orders;
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 pub struct Shop {
-    /// Who is logged in.
+    /// Current logins.
     pub accounts: Arc<Accounts>,
-    /// What was ordered.
+    /// The orders.
     pub orders: Arc<Orders>,
-    /// The engine and what belongs to it.
+    /// The engine and its ids.
     pub chat: Chat,
 }
 
 impl Shop {
-    /// Starts the engine and makes the team's room. Needs a tokio runtime.
+    /// Starts the engine and creates the team's room. Needs a tokio runtime.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Runs the shop of this crate's library on an address.
+//! Serves the shop of this crate's library.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use im_http::Listener;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
-/// A shop with its own users that has the chat engine inside. Log in as ada, bela or chidi; the password is the name.
+/// A shop with its own users that embeds the chat engine. Log in as ada, bela or chidi; the
+/// password is the name.
 ///
-/// Everything is kept in memory: a restart begins anew.
+/// Data is kept in memory and lost on restart.
 #[derive(Parser)]
 #[command(version)]
 struct Flags {
@@ -42,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
         let _ = im_http::shutdown_signal().await;
         engine.drain(Duration::from_secs(5)).await;
     };
-    // Not `axum::serve`, which gives a peer that says nothing all the time in the world.
+    // Not `axum::serve`, which has no time-out for silent peers.
     Listener::from_socket(listener).serve_until(routes::router(shop), drain).await?;
     clerk.await?.context("the clerk")
 }

@@ -1,4 +1,4 @@
-//! The shop's own business: orders.
+//! The shop's own domain: orders.
 
 use im_core::{MessageId, UserId};
 use parking_lot::Mutex;
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 const MOST_ORDERS: usize = 10_000;
 const LONGEST_ITEM: usize = 200;
 
-/// What somebody wants.
+/// A requested order.
 #[derive(Debug, Clone, Deserialize)]
 pub struct NewOrder {
-    /// In words.
+    /// The item, as free text.
     pub item: String,
 }
 
-/// What somebody has ordered.
+/// A placed order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Order {
-    /// 1, 2, 3 …
+    /// The number of the order: 1, 2, 3 …
     pub number: usize,
-    /// In words.
+    /// The item, as free text.
     pub item: String,
-    /// Who ordered.
+    /// The customer.
     pub by: UserId,
-    /// Under which id the team is told. It belongs to the order, so that telling it again tells it once.
+    /// Id of the message to the team. It belongs to the order, so a repeated send is a duplicate.
     #[serde(skip)]
     pub message: MessageId,
 }
@@ -33,15 +33,15 @@ pub struct Order {
 pub struct Orders(Mutex<Vec<Order>>);
 
 impl Orders {
-    /// Takes an order.
+    /// Places an order.
     ///
     /// # Errors
     ///
-    /// Words for the customer.
+    /// The text of the refusal, for the customer.
     pub fn place(&self, new: NewOrder, by: UserId) -> Result<Order, &'static str> {
         let item = new.item.trim().to_owned();
         if item.is_empty() || item.len() > LONGEST_ITEM {
-            return Err("say what you want in 1 to 200 bytes");
+            return Err("describe the item in 1 to 200 bytes");
         }
         let mut orders = self.0.lock();
         if orders.len() >= MOST_ORDERS {
@@ -52,12 +52,12 @@ impl Orders {
         Ok(order)
     }
 
-    /// All of them.
+    /// Returns all orders.
     pub fn all(&self) -> Vec<Order> {
         self.0.lock().clone()
     }
 
-    /// How many there are.
+    /// Returns the number of orders.
     pub fn count(&self) -> usize {
         self.0.lock().len()
     }

@@ -1,5 +1,5 @@
-//! The shop's router. What the chat adds to it: the routes `/chat/ws` and `/ready`, a line in
-//! `place`, a line in `log_out`.
+//! The shop's router. The chat adds the routes `/chat/ws` and `/ready`, a line in `place`, and a
+//! line in `log_out`.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// All routes, the engine's among them.
+/// Builds the router, including the engine's routes.
 pub fn router(shop: Shop) -> Router {
     let chat = WebSocket::new(shop.chat.engine.clone(), WsConfig::default());
     Router::new()
@@ -37,7 +37,7 @@ pub fn router(shop: Shop) -> Router {
             get(|| file("text/css; charset=utf-8", include_str!("../page/shop.css"))),
         )
         .route("/shop.js", get(|| file(SCRIPT, include_str!("../page/shop.js"))))
-        // The client of the quickstart's page: it keeps the connection and the room whole, and draws nothing.
+        // The client of the quickstart's page: connection and room logic without rendering.
         .route(
             "/connection.js",
             get(|| file(SCRIPT, include_str!("../../quickstart/page/connection.js"))),
@@ -47,7 +47,7 @@ pub fn router(shop: Shop) -> Router {
         .with_state(shop)
 }
 
-/// For whoever decides where traffic goes: 503 while the chat cannot serve.
+/// Readiness for a load balancer: 503 while the chat cannot serve.
 async fn ready(State(shop): State<Shop>) -> (StatusCode, String) {
     let health = shop.chat.engine.health(Duration::from_secs(2)).await;
     let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -75,7 +75,7 @@ async fn log_in(State(shop): State<Shop>, Form(form): Form<LogIn>) -> Response {
     match shop.accounts.log_in(&form.name, &form.password) {
         Some(token) => (set_cookie(&token), Redirect::to("/")).into_response(),
         None => {
-            let page = LOGIN.replace(" hidden>", ">"); // the same page, with what is wrong
+            let page = LOGIN.replace(" hidden>", ">"); // the same page, with the error
             (StatusCode::UNAUTHORIZED, file(HTML, page).await).into_response()
         }
     }
@@ -83,7 +83,7 @@ async fn log_in(State(shop): State<Shop>, Form(form): Form<LogIn>) -> Response {
 
 async fn log_out(State(shop): State<Shop>, headers: HeaderMap) -> Response {
     if let Some(user) = shop.accounts.log_out(&cookies(&headers)) {
-        // Logging out of the shop ends the chat too, on all devices as well.
+        // Logging out of the shop also ends the chat, on all devices.
         if let Err(error) = shop.chat.engine.kick(&user, None, Code::LoggedOut).await {
             tracing::warn!(%error, "could not end the chat sessions");
         }
@@ -105,8 +105,9 @@ async fn place(
         Err(words) => return (StatusCode::UNPROCESSABLE_ENTITY, words).into_response(),
     };
     if let Err(error) = shop.chat.announce(&order).await {
-        // The order stands all the same. A shop with a database tells it later, from a job, under the same id.
-        tracing::warn!(%error, order = order.number, "could not tell the team");
+        // The order is placed nevertheless. A shop with a database would retry from a job, with the
+        // same id.
+        tracing::warn!(%error, order = order.number, "could not publish the order to the team");
     }
     (StatusCode::CREATED, Json(order)).into_response()
 }

@@ -1,4 +1,5 @@
-//! The shop from outside, over real sockets: log in, open the WebSocket with the cookie, order, see the message.
+//! The shop over real sockets: log in, open the WebSocket with the cookie, order, receive the
+//! message.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this file is all test")]
 
@@ -17,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Serves a shop of its own and gives its address.
+/// Serves a new shop and returns its address.
 async fn open_shop() -> String {
     open_shop_with(ListenerConfig::default()).await
 }
@@ -31,7 +32,7 @@ async fn open_shop_with(config: ListenerConfig) -> String {
     address
 }
 
-/// One HTTP request, spoken by hand: the answer's status line with headers, and its body.
+/// Sends one HTTP request over a raw socket; returns the status line with headers, and the body.
 async fn http(address: &str, line: &str, headers: &[(&str, &str)], body: &str) -> (String, String) {
     let mut request = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     request.push_str(&format!("content-length: {}\r\n", body.len()));
@@ -44,7 +45,7 @@ async fn http(address: &str, line: &str, headers: &[(&str, &str)], body: &str) -
     (head.to_owned(), body.to_owned())
 }
 
-/// Logs in and gives the session cookie.
+/// Logs in and returns the session cookie.
 async fn log_in(address: &str, name: &str) -> String {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let (head, _) =
@@ -55,7 +56,7 @@ async fn log_in(address: &str, name: &str) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-/// A client that knows no more than the wire's JSON.
+/// A client with nothing but the wire's JSON.
 struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     last: u64,
@@ -76,8 +77,9 @@ impl Client {
 
     async fn frames(&mut self) -> Vec<Value> {
         loop {
-            let next =
-                tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("nothing came");
+            let next = tokio::time::timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("no frame arrived in time");
             if let Message::Text(text) = next.expect("the connection ended").unwrap() {
                 return match serde_json::from_str(&text).unwrap() {
                     Value::Array(frames) => frames,
@@ -87,7 +89,7 @@ impl Client {
         }
     }
 
-    /// Sends a command and gives its reply.
+    /// Sends a command and returns its ack.
     async fn ask(&mut self, mut command: Value) -> Value {
         self.last += 1;
         command["id"] = self.last.into();
@@ -143,7 +145,7 @@ async fn order_reaches_team_and_clerk_replies() {
     assert_eq!(client.hear("1 so far.").await["from"], "clerk");
 }
 
-/// A probe needs no login, and is told no more than it needs.
+/// A probe needs no login, and the answer has no more than it needs.
 #[tokio::test]
 async fn readiness_probe_is_answered() {
     let address = open_shop().await;
@@ -171,13 +173,13 @@ async fn anonymous_requests_are_refused() {
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4300)), "{refused}");
     let refused = Client::connect(&address, Some("shop=made-up")).await.ask(hello()).await;
     assert_eq!((&refused["t"], &refused["code"]), (&json!("err"), &json!(4301)), "{refused}");
-    // Saying who one is does not help: the cookie alone counts.
+    // A claimed user does not help: the cookie alone counts.
     let claim = json!({"t": "hello", "v": 1, "user": "ada"});
     let refused = Client::connect(&address, Some("shop=made-up")).await.ask(claim).await;
     assert_eq!(refused["code"], 4301, "{refused}");
 }
 
-/// The shop's own routes are bounded like the engine's: a body that never comes holds no socket.
+/// The shop's own routes are bounded like the engine's: a body that never arrives holds no socket.
 #[tokio::test]
 async fn stalled_bodies_end_their_connection() {
     let config = ListenerConfig::default().body_timeout(Duration::from_millis(50));
@@ -189,7 +191,7 @@ async fn stalled_bodies_end_their_connection() {
         stream.write_all(format!("{head}{sent}").as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer));
-        read.await.expect("the connection ends").unwrap();
+        read.await.expect("the connection did not end").unwrap();
         assert!(
             answer.starts_with("HTTP/1.1 400") && answer.contains("connection: close"),
             "{answer}"
@@ -226,7 +228,7 @@ async fn terminated_server_asks_clients_to_return() {
         .unwrap();
     let mut said = BufReader::new(server.stdout.take().unwrap()).lines();
     let address = loop {
-        let line = said.next_line().await.unwrap().expect("it says where it listens");
+        let line = said.next_line().await.unwrap().expect("the server did not log its address");
         if let Some((_, rest)) = line.split_once("open http://") {
             break rest.split(' ').next().unwrap().to_owned();
         }
@@ -240,6 +242,7 @@ async fn terminated_server_asks_clients_to_return() {
     let bye = client.frames().await.pop().unwrap();
     assert_eq!((&bye["t"], &bye["code"]), (&json!("disconnect"), &json!(4001)), "{bye}");
     drop(client);
-    let ended = tokio::time::timeout(PATIENCE, server.wait()).await.expect("it ends");
+    let ended =
+        tokio::time::timeout(PATIENCE, server.wait()).await.expect("the server did not exit");
     assert_eq!(ended.unwrap().code(), Some(0));
 }

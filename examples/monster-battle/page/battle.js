@@ -1,4 +1,5 @@
-// The page: the door, the battle as the newest of the panels knows it, and the panels, each of which plays by itself.
+// The page: the door, the battle as of the most advanced panel, and the panels, each with its own
+// client.
 
 import { Chat } from "./chat.js";
 import { draw } from "./monster.js";
@@ -59,7 +60,7 @@ async function enter(who) {
 function leave(error = "") {
   end();
   sessionStorage.removeItem("battle.me");
-  // What the client says before its reason is of no use here.
+  // The prefix of the client's message is of no use here.
   openDoor(error.replace(/^the client has ended: /, ""));
 }
 
@@ -75,7 +76,7 @@ function end() {
   for (const panel of panels.splice(0)) panel.close();
 }
 
-/** How many bytes the heads of a request to this server have: those of a WebSocket's handshake are hidden from pages. */
+/** Returns the bytes of a request's heads: pages cannot see those of a WebSocket handshake. */
 async function handshake() {
   const offer = await fetch("/im").catch(() => undefined);
   return Number(offer?.headers.get("x-wire")?.split(" ")[0] ?? 0);
@@ -124,7 +125,7 @@ function second() {
 
 // ---- drawing --------------------------------------------------------------------------------------------------------
 
-/** Something has changed: draws once in the next frame, or soon where there are no frames. */
+/** Schedules one redraw in the next frame, or soon where frames are paused. */
 function change() {
   if (isDrawing) return;
   isDrawing = true;
@@ -137,7 +138,7 @@ function change() {
   else requestAnimationFrame(drawAll);
 }
 
-/** The panel that knows the most. */
+/** Returns the most advanced panel. */
 function newest() {
   return panels.filter(({ hp }) => hp).reduce((best, one) => (best && best.hp.applied >= one.hp.applied ? best : one), undefined);
 }
@@ -162,7 +163,7 @@ function drawArena() {
   drawRanking(panel.battle.state.get("ranking"));
 }
 
-/** The monster shakes, and the damage flies off. */
+/** Shakes the monster and shows the damage. */
 function hurt(damage, isCritical) {
   const spark = document.createElement("span");
   spark.textContent = `−${damage}`;
@@ -173,7 +174,7 @@ function hurt(damage, isCritical) {
   setTimeout(() => spark.remove(), 1000);
   while ($("#sparks").children.length > 8) $("#sparks").firstChild.remove();
   $("#monster").classList.remove("hurt");
-  void $("#monster").getBoundingClientRect(); // so that the animation begins anew
+  void $("#monster").getBoundingClientRect(); // restarts the animation
   $("#monster").classList.add("hurt");
 }
 
@@ -200,7 +201,7 @@ function drawRanking(ranking) {
   $("#player-ranks").replaceChildren(...players.map(({ name, family, damage }) => line(nameOf(name), family, damage, damage / best)));
 }
 
-/** How many updates came late, and what became of them. */
+/** Draws the number of late updates and of dropped ones. */
 function drawDrops() {
   const late = panels.reduce((sum, { line: { sent } }) => sum + sent, 0);
   const dropped = panels.reduce((sum, panel) => sum + panel.dropped, 0);
@@ -210,7 +211,7 @@ function drawDrops() {
   $("#drops").textContent = `Updates that came late here: ${late}, dropped by their stamp: ${dropped}.${told}`;
 }
 
-/** What the log says. */
+/** Shows an event of the log. */
 function log({ kind, content }) {
   if (kind !== "slain" && kind !== "appears") return;
   const made = document.createElement("li");

@@ -1,4 +1,4 @@
-// Small charts, as SVG and without anything else.
+// Small SVG charts without dependencies.
 
 const NS = "http://www.w3.org/2000/svg";
 const [WIDTH, HEIGHT] = [240, 44];
@@ -21,7 +21,7 @@ function begin(svg) {
  *
  * @param {SVGElement} svg
  * @param {number[]} values the newest last
- * @param {number} most what the whole height stands for
+ * @param {number} most the value of the whole height
  */
 export function bars(svg, values, most) {
   const parts = begin(svg);
@@ -35,7 +35,7 @@ export function bars(svg, values, most) {
   svg.replaceChildren(...parts);
 }
 
-/** Where so many milliseconds stand: 1 ms at the bottom, 10 s at the top, each factor of ten as high as the next. */
+/** Vertical position of a time: 1 ms at the bottom, 10 s at the top, logarithmic. */
 const level = (ms) => HEIGHT - 2 - (Math.min(4, Math.max(0, Math.log10(ms))) / 4) * (HEIGHT - 4);
 
 /**
@@ -50,7 +50,7 @@ export function dots(svg, times, now) {
   for (const ms of [10, 100, 1000]) parts.push(element("line", { x1: 0, x2: WIDTH, y1: level(ms), y2: level(ms), class: "grid" }));
   for (const { at, ms } of times) {
     const x = WIDTH - 3 - ((now - at) / 60_000) * (WIDTH - 3);
-    // A line of no length with round ends stays a circle however the chart is stretched.
+    // A line of zero length with round ends stays a circle when the chart is stretched.
     if (x > 0) parts.push(element("line", { x1: x, x2: x, y1: level(ms), y2: level(ms), class: "dot" }));
   }
   svg.replaceChildren(...parts);

@@ -1,4 +1,4 @@
-// The family's room: ordinary messages, each kept once.
+// The family's room: ordinary durable messages.
 
 import { messageId } from "/im-client/ids.js";
 import { nameOf } from "./panel.js";
@@ -25,7 +25,7 @@ export class Chat {
     };
   }
 
-  /** @param {import("/im-client/index.js").Client} client carries it from now on */
+  /** @param {import("/im-client/index.js").Client} client the client to use from now on */
   async begin(client) {
     this.room = client.room(`family:${this.me.family}`);
     this.stop = this.room.on("message", (event) => this.show(event));

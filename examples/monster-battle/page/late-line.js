@@ -1,5 +1,6 @@
-// A line on which updates come late: while it is switched on, each update of the battle's state comes once more after a
-// while, behind newer ones and out of order, with its old stamp. The client has to drop all of them.
+// A link with late updates: while it is on, each update of the battle's state is delivered again
+// after a delay, behind newer ones and out of order, with its old stamp. The client has to drop all
+// of them.
 
 const [SOONEST_MS, LATEST_MS] = [200, 2500];
 
@@ -14,11 +15,11 @@ export class LateLine {
     /** Late updates that were delivered. */
     this.sent = 0;
     this.encoder = new TextEncoder();
-    /** Updates that wait for the next answer to a poll. */
+    /** Updates that wait for the next response to a poll. */
     this.waiting = [];
   }
 
-  /** Calls `deliver` with each of these once more, late. */
+  /** Calls `deliver` with each of these again, later. */
   later(frames, deliver) {
     if (!this.isOn) return;
     for (const frame of frames) {
@@ -26,7 +27,7 @@ export class LateLine {
     }
   }
 
-  /** A message of a WebSocket. `deliver` says whether there was still somebody to take it. */
+  /** Handles a message of a WebSocket. `deliver` returns whether the socket still accepted it. */
   message(data, deliver) {
     if (typeof data !== "string" || !this.isOn) return;
     this.later(updates(JSON.parse(data)), (frame) => {
@@ -34,7 +35,7 @@ export class LateLine {
     });
   }
 
-  /** An event stream: what is late goes between two of its blocks. */
+  /** Transforms an event stream: late updates are inserted between two blocks. */
   stream() {
     let text = "";
     const late = [];
@@ -64,7 +65,7 @@ export class LateLine {
     });
   }
 
-  /** An answer to a poll: what is late goes before the mark at its end. */
+  /** Rewrites a response to a poll: late updates are inserted before the stream position at its end. */
   async poll(response) {
     const { status, headers } = response;
     if (status !== 200 && status !== 304) return response;

@@ -1,17 +1,17 @@
-// Counts what one client sends and receives, by standing between it and the browser.
+// Counts the requests and bytes of one client, between it and the browser.
 
 const encoder = new TextEncoder();
 
-/** Bytes of a text or of bytes. */
+/** Returns the bytes of a text or a buffer. */
 const bytesOf = (data) => (typeof data === "string" ? encoder.encode(data).length : (data?.byteLength ?? 0));
 
-/** Bytes of a WebSocket frame's head (RFC 6455 section 5.2): those of clients are masked. */
+/** Bytes of a WebSocket frame header (RFC 6455 section 5.2); those of clients are masked. */
 const frameHead = (bytes, masked) => (bytes < 126 ? 2 : bytes < 65536 ? 4 : 10) + (masked ? 4 : 0);
 
 export class Meter {
   /**
-   * @param {string} name goes into each request's address (`via`), so that they can be told apart in the developer tools
-   * @param {import("./late-line.js").LateLine} line what comes in goes through it
+   * @param {string} name added to each request's URL (`via`), to distinguish the panels in the developer tools
+   * @param {import("./late-line.js").LateLine} line the link for all incoming data
    * @param {number} handshake bytes of the heads of a WebSocket's handshake, which no page can see
    */
   constructor(name, line, handshake) {
@@ -20,12 +20,12 @@ export class Meter {
     this.sockets = 0;
   }
 
-  /** TCP connections that carried something. */
+  /** Returns the number of TCP connections used. */
   get connections() {
     return this.ports.size + this.sockets;
   }
 
-  /** What `connect` of the client takes in the place of the browser's own. */
+  /** The environment for `connect`, instead of the browser's own. */
   get env() {
     return { fetch: (url, init) => this.fetch(url, init), webSocket: async () => this.socketClass() };
   }

@@ -23,7 +23,7 @@ function eye(x, y, r, isDown) {
   ];
 }
 
-/** The monster of this number, as it looks with this part of its hit points left. */
+/** Draws the monster of this number with this fraction of its hit points left. */
 export function draw(svg, number, left) {
   const hue = HUES[(number - 1) % HUES.length];
   const [body, dark, belly] = [`hsl(${hue} 46% 54%)`, `hsl(${hue} 44% 40%)`, `hsl(${hue} 56% 70%)`];

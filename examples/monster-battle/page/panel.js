@@ -1,4 +1,4 @@
-// One transport: a client of its own, its own view of the battle, and what it costs.
+// One transport: its own client, its own view of the battle, and its cost.
 
 import { connect } from "/im-client/index.js";
 import { bars, dots } from "./chart.js";
@@ -15,9 +15,9 @@ export const NAMES = {
 };
 export const FAMILIES = ["foxes", "otters", "ravens", "badgers"];
 export const nameOf = (user) => user.replaceAll("_", " ");
-/** What no id has: white space, controls, halves of characters, and characters that nobody sees (wire/SPEC.md). */
+/** Characters not allowed in ids: white space, controls, surrogates, invisible ones (wire/SPEC.md). */
 const UNSEEN = /[\p{White_Space}\p{Cc}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]/gu;
-/** The user id for a name that was typed: at most 64 bytes, empty if nothing of it can be seen. */
+/** Returns the user id for a typed name: at most 64 bytes, empty if no character is visible. */
 export function idOf(name) {
   const words = name.split(/\p{White_Space}+/u).map((word) => word.replace(UNSEEN, ""));
   let id = words.filter(Boolean).join("_");
@@ -27,7 +27,7 @@ export function idOf(name) {
 const STATES = { connecting: "connecting", online: "online", waiting: "comes back", closed: "ended" };
 const MEASURED_MS = 60_000;
 const REMEMBERED = 200;
-/** Hits on their way; beyond that, the next ones have to wait. */
+/** Maximum of pending hits per panel; further ones wait. */
 const MOST_PENDING = 32;
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -44,7 +44,7 @@ export class Panel {
     this.battle = this.client.room("battle");
     this.dropped = 0;
     this.pending = 0;
-    /** What was drawn lately: up to which event, and when. */
+    /** Recently drawn states: up to which event, and when. */
     this.drawn = [];
     /** Times from click to display, of the last minute. */
     this.times = [];
@@ -75,7 +75,7 @@ export class Panel {
     return this.battle.state.get("hp");
   }
 
-  /** Strikes over this panel's own connection, and measures how long it takes until that is seen here. */
+  /** Strikes over this panel's connection, and measures the time until the hit is displayed here. */
   async strike() {
     if (this.pending >= MOST_PENDING || this.client.status === "closed") return;
     const began = performance.now();
@@ -86,7 +86,7 @@ export class Panel {
       const seen = (this.drawn.find(({ applied }) => applied >= seq) ?? (await this.whenDrawn(seq))).at;
       this.times.push({ at: seen, ms: seen - began });
     } catch {
-      // It came to nothing, and there is nothing to measure.
+      // The hit failed, so there is nothing to measure.
     } finally {
       this.pending -= 1;
     }
@@ -98,7 +98,7 @@ export class Panel {
     });
   }
 
-  /** Draws what is known; charts are drawn by `tick`. */
+  /** Draws the current state; `tick` draws the charts. */
   draw() {
     const { client, hp, line } = this;
     const state = this.find(".state");
@@ -135,7 +135,7 @@ export class Panel {
     shares.replaceChildren(...parts);
   }
 
-  /** A second has gone by. */
+  /** Records the counts of one second. */
   count() {
     const { meter, perSecond } = this;
     for (const what of ["requests", "bytes"]) {
@@ -147,7 +147,7 @@ export class Panel {
     this.times = this.times.filter(({ at }) => now - at < MEASURED_MS);
   }
 
-  /** @param {{requests: number, bytes: number}} most what the charts' heights stand for, alike in all panels */
+  /** @param {{requests: number, bytes: number}} most the values of the charts' heights, equal in all panels */
   tick(most) {
     const { meter, perSecond, times } = this;
     const set = (what, value, small) => {

@@ -1,5 +1,5 @@
-//! Who may do what. Everybody is believed to be who they say they are, but for the game itself; and nobody but the game
-//! writes hit points, ranking or the fall of a monster.
+//! Access rules. Any name is accepted except those of the game and its bots, and only the game
+//! writes hit points, ranking and the fall of a monster.
 
 use async_trait::async_trait;
 use im_core::ports::{
@@ -12,7 +12,7 @@ use crate::arena::{BATTLE, GAME, HIT};
 use crate::bots;
 use crate::game;
 
-/// Lets everybody in under any name that is not the game's or a bot's.
+/// Accepts any name that is not the game's or a bot's.
 #[derive(Debug, Clone, Copy)]
 pub struct Players;
 
@@ -22,14 +22,14 @@ impl Authenticator for Players {
         let identity = AllowAnonymous.authenticate(credentials).await?;
         let name = identity.user.as_str();
         if name == GAME || bots::is_bot(name) {
-            let words = "this name is taken; choose another";
+            let words = "this name is reserved; choose another";
             return Err(Error::new(Code::BadCredentials, "authenticate", words));
         }
         Ok(identity)
     }
 }
 
-/// Refuses what no player has any business with.
+/// Refuses actions that players may not take.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules;
 
@@ -37,14 +37,14 @@ pub struct Rules;
 impl Hooks for Rules {
     async fn before(&self, _: &Identity, action: &Action) -> Verdict {
         let refused = match action {
-            Action::PutState { .. } => "hit points and ranking are the game's to write",
-            Action::Create { .. } => "the rooms of this game are there already",
+            Action::PutState { .. } => "only the game writes hit points and ranking",
+            Action::Create { .. } => "the rooms of this game exist already",
             Action::Send { to: Target::Room(room), kind, content, .. }
                 if room.as_str() == BATTLE =>
             {
                 match kind.as_str() == HIT && is_hit(content) {
                     true => return Verdict::Default,
-                    false => "only hits count in a battle: {\"family\": …}",
+                    false => "only hits are allowed in the battle: {\"family\": …}",
                 }
             }
             _ => return Verdict::Default,

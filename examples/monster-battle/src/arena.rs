@@ -1,5 +1,5 @@
-//! The game in the engine. Hits are durable events of one room; the game follows that room, applies them, and publishes hit
-//! points and ranking as state, of which the latest wins.
+//! The game in the engine. Hits are durable events of one room. The game subscribes to that room,
+//! applies them, and publishes hit points and ranking as keyed state (latest wins).
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::late::Late;
 
 /// The room of the battle.
 pub const BATTLE: &str = "battle";
-/// In whose name the game speaks. Nobody can come in under it.
+/// The user that the game sends as. Players cannot authenticate as it.
 pub const GAME: &str = "the-game";
-/// The kind of event that is a blow.
+/// The kind of event that is a hit.
 pub const HIT: &str = "hit";
 const SLAIN: &str = "slain";
 const APPEARS: &str = "appears";
 
-/// How long to wait before a store that is busy is asked again.
+/// How long to wait before a retry at a busy store.
 const BUSY: Duration = Duration::from_millis(200);
 
-/// The battle's place in an engine.
+/// The rooms, kinds and keys of the battle in an engine.
 #[derive(Debug, Clone)]
 pub struct Arena {
     engine: Engine,
@@ -41,11 +41,11 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Makes the rooms of the battle and of the families, unless they are there already.
+    /// Creates the rooms of the battle and of the families, unless they exist.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Errors of the store.
     pub async fn open(engine: Engine) -> Result<Self> {
         let bad = |e| Error::of(Code::BadField, "name").because(e);
         let arena = Self {
@@ -80,17 +80,17 @@ impl Arena {
         &self.room
     }
 
-    /// The kind of event that is a blow.
+    /// The kind of event that is a hit.
     pub fn hit_kind(&self) -> &EventKind {
         &self.hit
     }
 
-    /// Runs the battle from the beginning of its log until the engine ends. `respawn`: how long a monster lies there
-    /// before the next one appears.
+    /// Runs the battle from the start of its log until the engine drains. `respawn` is the time
+    /// between the fall of a monster and the next one.
     ///
     /// # Errors
     ///
-    /// If the room cannot be followed, or what happens in it cannot be kept.
+    /// If the subscription fails, or the store cannot keep an event.
     pub async fn run(self, respawn: Duration) -> Result<()> {
         match self.play(respawn).await {
             Err(error) if error.code() == Code::Draining => Ok(()),
@@ -103,7 +103,8 @@ impl Arena {
         let start = Cursor { epoch: page.epoch, seq: Seq::ZERO };
         let mut room = self.engine.subscribe(&self.room, Some(start)).await?;
         let (mut battle, mut late) = (Battle::default(), Late::default());
-        // What was said already of a monster that fell is said under the same id, and so only once.
+        // Announcements of fallen monsters are sent again with the same ids, so they are
+        // duplicates.
         while battle.applied < page.head.get() {
             let Some(push) = room.next().await else { return Ok(()) };
             self.take(&mut battle, &mut late, &push);
@@ -112,7 +113,7 @@ impl Arena {
         let (mut told, mut called) = (0, None);
         let mut published = None;
         loop {
-            // What was published comes back here as well, and is nothing new.
+            // Published state is pushed back here as well and changes nothing.
             if published != Some(battle.applied) {
                 while busy(self.publish(&battle, &mut late).await).await? {}
                 published = Some(battle.applied);
@@ -131,7 +132,7 @@ impl Arena {
             };
             let Some(push) = push else { return Ok(()) };
             self.take(&mut battle, &mut late, &push);
-            // Whatever else has come meanwhile makes one update.
+            // Pushes that are ready are applied together, for one update.
             while let Some(Some(push)) = room.next().now_or_never() {
                 self.take(&mut battle, &mut late, &push);
             }
@@ -170,7 +171,7 @@ impl Arena {
         Ok(())
     }
 
-    /// A line in the log, and a word in each family's room.
+    /// Publishes an event in the log, and a message in each family's room.
     async fn announce_the_fall(&self, battle: &Battle) -> Result<()> {
         let leader = FAMILIES[battle.leader()];
         let by = battle.last.as_ref().map_or(GAME, |blow| blow.by.as_str());
@@ -181,7 +182,7 @@ impl Arena {
             ("family", leader.into()),
         ]);
         self.say(battle, Target::Room(self.room.clone()), &self.slain, content).await?;
-        // Names are written without spaces.
+        // Ids have underscores instead of spaces.
         let by = by.replace('_', " ");
         for (family, damage) in FAMILIES.iter().zip(battle.families) {
             let text = format!(
@@ -195,13 +196,13 @@ impl Arena {
         Ok(())
     }
 
-    /// The next monster appears; the log says so, and then it is there.
+    /// Publishes the appearance of the next monster, which takes effect when the event is applied.
     async fn call_the_next(&self, battle: &Battle) -> Result<()> {
         let content = Map::from_iter([("number", battle.number.saturating_add(1))]);
         self.say(battle, Target::Room(self.room.clone()), &self.appears, content).await
     }
 
-    /// Says something once for each monster.
+    /// Publishes an event once per monster.
     async fn say(&self, battle: &Battle, to: Target, kind: &EventKind, content: Map) -> Result<()> {
         let id = MessageId::new(format!("monster-{:010}-{kind}", battle.number))
             .map_err(|e| Error::of(Code::BadField, "name").because(e))?;
@@ -211,11 +212,11 @@ impl Arena {
     }
 }
 
-/// Whether it is to be done again, after a pause, because the store could not take it.
+/// Returns whether to retry. Pauses if the store is busy.
 async fn busy(done: Result<()>) -> Result<bool> {
     match done {
         Err(error) if error.is_retryable() && error.code() != Code::Draining => {
-            tracing::warn!(%error, "trying again");
+            tracing::warn!(%error, "the store is busy; retrying in 200 ms");
             tokio::time::sleep(BUSY).await;
             Ok(true)
         }
@@ -223,7 +224,7 @@ async fn busy(done: Result<()>) -> Result<bool> {
     }
 }
 
-/// Waits until then, or for ever.
+/// Waits until that time, or for ever if there is none.
 async fn at(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,

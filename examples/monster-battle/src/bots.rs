@@ -1,4 +1,4 @@
-//! Families that fight by themselves, so that the first who opens the page finds a battle.
+//! Bots that fight, so that the first visitor of the page finds a battle.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use im_core::{Code, UserId};
 use crate::arena::Arena;
 use crate::game::{FAMILIES, mix};
 
-/// Their names; a family each, in turn.
+/// Names of the bots; they are assigned to the families in turn.
 const NAMES: [&str; 8] =
     ["Bramble", "Pebble", "Soot", "Clover", "Fern", "Ripple", "Quill", "Stripe"];
 
-/// How many there can be.
+/// Maximum number of bots.
 pub const MOST: usize = NAMES.len();
 
-/// Whether this name is a bot's.
+/// Returns whether this name is a bot's.
 pub fn is_bot(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Strikes now and then, as long as somebody is there to see it. Ends with the engine.
+/// Strikes at intervals while a client is connected. Ends when the engine drains.
 pub async fn fight(engine: Engine, arena: Arena, number: usize) {
     let name = NAMES[number % NAMES.len()];
     let family = FAMILIES[number % FAMILIES.len()];
@@ -41,7 +41,7 @@ pub async fn fight(engine: Engine, arena: Arena, number: usize) {
         };
         match engine.publish(hit).await {
             Err(error) if error.code() == Code::Draining => return,
-            Err(error) => tracing::debug!(%error, name, "a blow went nowhere"),
+            Err(error) => tracing::debug!(%error, name, "a hit was not stored"),
             Ok(_) => {}
         }
     }

@@ -1,5 +1,5 @@
-//! The rules of the battle. Nothing here knows the engine, a clock or chance: the same log always comes to the same battle,
-//! so a restart plays the log again and is where it was.
+//! The rules of the battle. They depend on no engine, clock or randomness: the same log always
+//! yields the same battle, so a restart replays the log.
 
 use std::collections::BTreeMap;
 
@@ -17,60 +17,60 @@ const MONSTERS: [&str; 8] = [
     "The Night Heron",
 ];
 
-/// Players who are listed for one monster; the blows of any further ones count for their families alone.
+/// Players listed for one monster; hits of further ones count for their families only.
 const MAX_PLAYERS: usize = 1_000;
-/// Lines of the ranking that are published.
+/// Lines of the published ranking.
 pub const RANKED: usize = 10;
 
-/// A blow, as a client asks for it.
+/// A hit that a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hit<'a> {
-    /// Its place in the log.
+    /// Its offset in the log.
     pub seq: u64,
-    /// Who strikes.
+    /// The player.
     pub by: &'a str,
-    /// For which family, an index into [`FAMILIES`].
+    /// The family, an index into [`FAMILIES`].
     pub family: usize,
 }
 
-/// What a blow did.
+/// The effect of a hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blow {
-    /// Who struck.
+    /// The player.
     pub by: String,
-    /// For which family.
+    /// The family, an index into [`FAMILIES`].
     pub family: usize,
-    /// How many hit points it took.
+    /// Hit points lost.
     pub damage: u32,
-    /// Whether it was an uncommonly good one.
+    /// Whether it was critical.
     pub critical: bool,
 }
 
 /// One line of the ranking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rank<'a> {
-    /// Who.
+    /// The player.
     pub name: &'a str,
-    /// Of which family.
+    /// The family, an index into [`FAMILIES`].
     pub family: usize,
     /// Damage done to this monster.
     pub damage: u32,
 }
 
-/// A battle as it stands after a part of its log.
+/// The state of a battle after a part of its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Battle {
-    /// Which monster it is, from 1.
+    /// The number of the monster, from 1.
     pub number: u32,
-    /// The hit points that it has left; none if it is down.
+    /// The hit points left; zero if it is down.
     pub hp: u32,
-    /// The last event that was looked at.
+    /// The offset of the last applied event.
     pub applied: u64,
-    /// The last blow that counted.
+    /// The last effective hit.
     pub last: Option<Blow>,
     /// Damage of each family to this monster.
     pub families: [u32; FAMILIES.len()],
-    /// Monsters that each family has won: those to which it did the most damage.
+    /// Monsters won by each family: those to which it did the most damage.
     pub trophies: [u32; FAMILIES.len()],
     players: BTreeMap<(String, usize), u32>,
 }
@@ -95,17 +95,17 @@ impl Battle {
         MONSTERS[(self.number as usize - 1) % MONSTERS.len()]
     }
 
-    /// The hit points that the monster began with.
+    /// The hit points that the monster started with.
     pub fn max_hp(&self) -> u32 {
         max_hp(self.number)
     }
 
-    /// Whether the monster is down, and the next one is awaited.
+    /// Whether the monster is down, and the next one is due.
     pub fn is_down(&self) -> bool {
         self.hp == 0
     }
 
-    /// A blow falls. Nothing comes of one that meets a monster that is down. Says whether it was the last blow.
+    /// Applies a hit. It has no effect if the monster is down. Returns whether it was the last one.
     pub fn hit(&mut self, hit: Hit<'_>) -> bool {
         self.applied = hit.seq;
         if self.is_down() {
@@ -126,7 +126,7 @@ impl Battle {
         self.is_down()
     }
 
-    /// The next monster appears. Does nothing while this one stands.
+    /// Applies the appearance of the next monster. No effect while this one is alive.
     pub fn appear(&mut self, seq: u64) {
         self.applied = seq;
         if self.is_down() {
@@ -135,18 +135,18 @@ impl Battle {
         }
     }
 
-    /// Anything else in the log.
+    /// Applies any other event.
     pub fn pass(&mut self, seq: u64) {
         self.applied = seq;
     }
 
     /// The family that did the most damage to this monster.
     pub fn leader(&self) -> usize {
-        // Of equals the first: it must be the same one each time that the log is played.
+        // The first one of a tie, so that each replay of the log yields the same family.
         (0..FAMILIES.len()).rev().max_by_key(|&family| self.families[family]).unwrap_or_default()
     }
 
-    /// Who did the most damage, the first [`RANKED`] of them.
+    /// Returns the players with the most damage, at most [`RANKED`].
     pub fn ranking(&self) -> Vec<Rank<'_>> {
         let mut all: Vec<Rank<'_>> = self
             .players
@@ -159,7 +159,7 @@ impl Battle {
     }
 }
 
-/// The family of this name.
+/// Returns the index of a family.
 pub fn family(name: &str) -> Option<usize> {
     FAMILIES.iter().position(|family| *family == name)
 }
@@ -168,7 +168,7 @@ fn max_hp(number: u32) -> u32 {
     number.saturating_mul(300).saturating_add(700).min(4_000)
 }
 
-/// What the blow at this place in the log does: chance that comes out alike each time.
+/// Returns the damage of the hit at this offset: pseudo-random and deterministic.
 fn damage(seq: u64) -> (u32, bool) {
     let chance = mix(seq);
     let plain = 8 + (chance % 13) as u32;
@@ -176,7 +176,7 @@ fn damage(seq: u64) -> (u32, bool) {
     (if critical { plain * 3 } else { plain }, critical)
 }
 
-/// Numbers that look drawn at random (SplitMix64, Steele et al. 2014).
+/// Pseudo-random numbers (SplitMix64, Steele et al. 2014).
 pub fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -192,7 +192,7 @@ mod tests {
         Hit { seq, by, family }
     }
 
-    /// Strikes until the monster is down, and gives the last seq.
+    /// Strikes until the monster is down, and returns the last offset.
     fn slay(battle: &mut Battle, by: &str, family: usize) -> u64 {
         let mut seq = battle.applied;
         loop {

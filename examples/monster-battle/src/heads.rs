@@ -1,5 +1,5 @@
-//! What a page cannot see by itself: how many bytes the heads of a request and its response have, and which connection
-//! carried them.
+//! Sizes that a page cannot measure: bytes of the heads of a request and its response, and the
+//! connection that carried them.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,19 +13,19 @@ use tower_service::Service;
 /// `<bytes of both heads> <the client's port>`, on every response.
 pub const WIRE: HeaderName = HeaderName::from_static("x-wire");
 
-/// Bytes of what the HTTP server adds to each response after this: `date`, and how the body is delimited.
+/// Bytes of the headers that the HTTP server adds later: `date`, and the framing of the body.
 const ADDED: usize = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\ntransfer-encoding: chunked\r\n\
                       connection: keep-alive\r\nkeep-alive: timeout=75\r\n"
     .len();
 
-/// Puts [`WIRE`] on what the service within answers.
+/// A service that sets [`WIRE`] on the responses of an inner service.
 #[derive(Debug, Clone)]
 pub struct Heads<S> {
     within: S,
 }
 
 impl<S> Heads<S> {
-    /// Around this service.
+    /// Wraps this service.
     pub fn new(within: S) -> Self {
         Self { within }
     }
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// As HTTP/1.1 writes it (RFC 9112 section 3).
+/// The size of the head as HTTP/1.1 writes it (RFC 9112 section 3).
 fn request_head<B>(request: &Request<B>) -> usize {
     let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
     request.method().as_str().len() + target + "  HTTP/1.1\r\n".len() + fields(request.headers())

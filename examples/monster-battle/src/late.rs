@@ -1,5 +1,5 @@
-//! Updates that come late, on purpose: what was published before is sent to the engine once more with its old stamp, and the
-//! engine has to refuse it.
+//! Late updates, on purpose: state that was published before is sent again with its old stamp, and
+//! the engine has to refuse it.
 
 use std::collections::VecDeque;
 
@@ -7,14 +7,14 @@ use im_core::engine::Engine;
 use im_core::wire::{Map, Value};
 use im_core::{Code, Result, RoomId, Stamp, StateKey, UserId};
 
-/// Updates that are remembered.
+/// Updates that are kept.
 const REMEMBERED: usize = 32;
-/// Late ones for each blow that asks for them.
+/// Late updates per hit that asks for them.
 const FOR_EACH: usize = 2;
-/// Late ones at a time, however many blows there were.
+/// Maximum of late updates at a time.
 const AT_ONCE: usize = 16;
 
-/// What was published lately, and what became of it the second time.
+/// Recently published updates, and the results of sending them again.
 #[derive(Debug, Default)]
 pub struct Late {
     published: VecDeque<(StateKey, Value, Stamp)>,
@@ -24,14 +24,14 @@ pub struct Late {
 }
 
 impl Late {
-    /// A blow fell. `wanted`: whether its player wants to see late updates.
+    /// Records a hit. `wanted`: whether its player wants to see late updates.
     pub fn asked(&mut self, wanted: bool) {
         if wanted {
             self.wanted = (self.wanted + FOR_EACH).min(AT_ONCE);
         }
     }
 
-    /// This was published.
+    /// Records a published update.
     pub fn remember(&mut self, key: StateKey, value: Value, stamp: Stamp) {
         self.published.push_back((key, value, stamp));
         if self.published.len() > REMEMBERED {
@@ -39,13 +39,13 @@ impl Late {
         }
     }
 
-    /// Sends as many old updates as were asked for, the newer of them before the older. Says how many.
+    /// Sends as many old updates as were asked for, newer ones first. Returns their number.
     ///
     /// # Errors
     ///
-    /// What the engine says but for [`Code::Stale`], which is counted.
+    /// Errors of the engine except [`Code::Stale`], which is counted.
     pub async fn resend(&mut self, engine: &Engine, room: &RoomId, from: &UserId) -> Result<usize> {
-        // The newest of each of the two keys would be no late one.
+        // The newest update of each of the two keys would not be stale.
         let old = self.published.len().saturating_sub(2);
         let wanted = std::mem::take(&mut self.wanted).min(old);
         for turn in 0..wanted {
@@ -56,13 +56,13 @@ impl Late {
                     self.refused = self.refused.saturating_add(1);
                 }
                 Err(error) => return Err(error),
-                Ok(_) => tracing::error!(%stamp, "a late update was taken for a new one"),
+                Ok(_) => tracing::error!(%stamp, "a late update was accepted"),
             }
         }
         Ok(wanted)
     }
 
-    /// The counts, to be published.
+    /// Returns the counts as a state value.
     pub fn value(&self) -> Value {
         Map::from_iter([("sent", self.sent), ("refused", self.refused)]).into()
     }

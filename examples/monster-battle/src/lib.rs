@@ -2,12 +2,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `game` | the rules, pure: what a blow does, when a monster falls, who leads |
-//! | `arena` | the game in the engine: rooms, the log that is followed, the state that is published |
-//! | `access` | who may do what: players strike and chat, and write nothing else |
-//! | `bots` | families that fight by themselves |
-//! | `heads` | tells the page how large the heads of a request were, and which connection carried it |
-//! | `late` | old updates sent once more, which the engine has to refuse |
+//! | `game` | the rules, pure: damage, falls, leaders |
+//! | `arena` | the game in the engine: rooms, the applied log, the published state |
+//! | `access` | access rules: players may strike and chat, and write nothing else |
+//! | `bots` | bots that fight |
+//! | `heads` | sizes of request heads, and their connection, for the page |
+//! | `late` | old updates sent again, which the engine has to refuse |
 //! | `page` | the page and the JavaScript client, as routes |
 
 pub mod access;

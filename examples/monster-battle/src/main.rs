@@ -1,4 +1,4 @@
-//! Runs the battle of this crate's library on an address.
+//! Serves the battle of this crate's library.
 //!
 //! ```sh
 //! cargo run --release -p monster-battle
@@ -22,34 +22,34 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 use warp::Filter;
 
-/// How long open connections may take to end when the server does.
+/// How long open connections may take to end at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Families fight a monster: open the page, choose a name and a family, and strike.
 ///
-/// The page plays the same game over WebSocket, Server-Sent Events, long polling and short polling side by side, and
-/// measures each of them. Nothing else has to be installed. Ctrl-C or SIGTERM ends it in good order.
+/// The page plays the same game over WebSocket, Server-Sent Events, long polling and short polling
+/// side by side, and measures each of them. Nothing else has to be installed. Ctrl-C or SIGTERM
+/// shuts it down gracefully.
 ///
-/// Anybody may come in under any name. For users who log in, see examples/embed-axum.
+/// Any name is accepted without a password. For users who log in, see examples/embed-axum.
 #[derive(Parser)]
-#[command(
-    version,
-    after_help = "RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
-)]
+#[command(version, after_help = "RUST_LOG=debug logs more, RUST_LOG=warn logs less.")]
 struct Flags {
-    /// Address and port to listen on. Use 0.0.0.0:8082 to let phones and other machines in, and port 0 for any free port.
+    /// Address and port to listen on. Use 0.0.0.0:8082 to allow phones and other machines, and port
+    /// 0 for any free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8082")]
     listen: SocketAddr,
-    /// Where the battle is kept: memory, which is gone when the server ends; sqlite (in im-data) or sqlite:FILE.
+    /// The store of the battle: memory, lost when the server ends; sqlite (in im-data) or
+    /// sqlite:FILE.
     #[arg(long, env = "IM_STORE", hide_env_values = true, default_value = "memory")]
     store: StoreAddress,
-    /// What the page begins with. Everybody can choose another in the page.
+    /// Transport that the page starts with. It can be changed in the page.
     #[arg(long, value_enum, default_value = "all")]
     transport: Transport,
-    /// How many fight by themselves, as long as somebody has the page open: 0 to 8.
+    /// Number of bots, which fight while the page is open somewhere: 0 to 8.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=bots::MOST as i64))]
     bots: u8,
-    /// After how many milliseconds the next monster appears.
+    /// Milliseconds until the next monster appears.
     #[arg(long, default_value_t = 3000)]
     respawn_ms: u64,
 }
@@ -58,7 +58,7 @@ struct Flags {
 enum Transport {
     /// All four side by side.
     All,
-    /// The best that works.
+    /// The best one that works.
     Auto,
     /// WebSocket.
     Ws,
@@ -110,11 +110,11 @@ async fn main() -> anyhow::Result<()> {
 
     let drain = async move {
         let _ = im_http::shutdown_signal().await;
-        tracing::info!("ending: telling clients to come back");
+        tracing::info!("shutting down: disconnecting clients with a retry delay");
         engine.drain(SHUTDOWN_TIMEOUT).await;
     };
-    // Not `warp::serve`, which gives a peer that says nothing all the time in the world. Who is connected and does not read
-    // is not waited for.
+    // Not `warp::serve`, which has no time-out for silent peers. `stop_within` bounds the wait for
+    // clients that do not read.
     let bounds = ListenerConfig::default().stop_within(SHUTDOWN_TIMEOUT);
     let listener = Listener::from_socket(socket).config(bounds);
     listener.serve_until(warp::service(routes), drain).await?;

@@ -1,4 +1,4 @@
-//! The page and the JavaScript client as routes. Both are part of the binary: nothing has to be installed to run it.
+//! The page and the JavaScript client as routes. Both are embedded in the binary.
 
 use warp::filters::BoxedFilter;
 use warp::http::Response;
@@ -8,11 +8,11 @@ use warp::http::header::{
 use warp::path::FullPath;
 use warp::{Filter, Rejection};
 
-/// The page runs its own scripts and nothing else, whatever a message may contain.
+/// The page runs its own scripts only, whatever a message contains.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Path and text of each file; the ending says of which type it is.
+/// Path and text of a file; the extension selects its type.
 type File = (&'static str, &'static str);
 
 macro_rules! files {
@@ -27,7 +27,7 @@ const PAGE: [File; 9] = files!("/", "../page/":
     "battle.css" "battle.js" "chart.js" "chat.js" "icon.svg" "late-line.js" "meter.js" "monster.js" "panel.js"
 );
 
-/// `clients/js/src`, as it is. A test sees to it that none is missing.
+/// All files of `clients/js/src`. A test checks that none is missing.
 const CLIENT: [File; 50] = files!("/im-client/", "../../../clients/js/src/":
     "client.js" "codes.js" "config.js" "connect.js" "core/answers.js" "core/backoff.js" "core/credentials.js"
     "core/decisions.js" "core/flight.js" "core/greeting.js" "core/ladder.js" "core/latest.js" "core/machine.js"
@@ -38,7 +38,8 @@ const CLIENT: [File; 50] = files!("/im-client/", "../../../clients/js/src/":
     "tabs/link.js" "tabs/peer.js" "wire/base64.js" "wire/codec.js" "wire/json.js" "wire/msgpack.js" "wire/value.js"
 );
 
-/// Everything that a browser fetches. `transport` is what the page begins with: `all`, `auto`, or one by its name.
+/// Routes for all files. `transport` is the one that the page starts with: `all`, `auto`, or a
+/// name.
 pub fn routes(transport: &str) -> BoxedFilter<(Response<String>,)> {
     let index = INDEX.replace("data-transport=\"all\"", &format!("data-transport=\"{transport}\""));
     warp::get()
@@ -88,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// All files under a folder, as paths below it.
+    /// Returns all files under a folder, as relative paths.
     fn under(folder: &Path) -> Vec<String> {
         let (mut found, mut left) = (Vec::new(), vec![folder.to_owned()]);
         while let Some(here) = left.pop() {
@@ -116,7 +117,7 @@ mod tests {
         }
     }
 
-    /// The text and its type, or the status of the refusal.
+    /// Returns the text and its type, or the status of a refusal.
     async fn fetch(path: &str) -> Result<(String, String), u16> {
         let request = warp::http::Request::get(path).body(String::new()).unwrap();
         let response = warp::service(routes("sse")).oneshot(request).await.unwrap();

@@ -1,4 +1,5 @@
-//! The battle in an engine: hits in, hit points and ranking out, also after a restart and with late updates.
+//! The battle in an engine: hits in, hit points and ranking out, also after a restart and with late
+//! updates.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this file is all test")]
 
@@ -15,7 +16,7 @@ use monster_battle::arena::Arena;
 
 const RESPAWN: Duration = Duration::from_secs(3);
 
-/// An engine with the battle in it.
+/// An engine with a running battle.
 struct Battle {
     engine: Engine,
     arena: Arena,
@@ -34,7 +35,7 @@ impl Battle {
         Self { engine, arena, room, state: BTreeMap::new(), running }
     }
 
-    /// Strikes, and gives the hit's place in the log.
+    /// Strikes, and returns the offset of the hit.
     async fn hit(&self, by: &str, family: &str, late: bool) -> i64 {
         let hit = Publish {
             to: Target::Room(self.arena.room().clone()),
@@ -62,7 +63,7 @@ impl Battle {
         push
     }
 
-    /// The value of this key as soon as it is good.
+    /// Waits for a value of this key that passes `good`.
     async fn state(&mut self, key: &str, good: impl Fn(&Value) -> bool) -> Value {
         loop {
             if let Some(value) = self.state.get(key).filter(|value| good(value)) {
@@ -72,7 +73,7 @@ impl Battle {
         }
     }
 
-    /// The next event of this kind.
+    /// Waits for the next event of this kind.
     async fn event(&mut self, kind: &str) -> Arc<Event> {
         loop {
             match self.next().await {
@@ -92,7 +93,7 @@ fn int(value: &Value, key: &str) -> i64 {
     value.get(key).unwrap().as_int().unwrap()
 }
 
-/// What has to be the same after a restart: all but the last event that was looked at.
+/// The part that is equal after a restart: all but the last applied offset.
 fn essence(value: &Value) -> Value {
     let mut map = value.as_map().unwrap().clone();
     map.remove("applied");

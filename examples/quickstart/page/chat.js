@@ -1,4 +1,5 @@
-// The page: the door, the messages, the composer. Text from others goes in by textContent only.
+// The page: the door, the messages, the composer. Text from others is inserted with textContent
+// only.
 
 import { Connection, Lost, Refused } from "./connection.js";
 import { Messages } from "./messages.js";
@@ -17,7 +18,7 @@ function roomInAddress() {
   try {
     return decodeURIComponent(location.hash.slice(1));
   } catch {
-    return ""; // a broken escape is no room
+    return ""; // an invalid escape names no room
   }
 }
 
@@ -32,7 +33,7 @@ function showDoor() {
   $("name").focus();
 }
 
-/** What is wrong with what was typed: the field is kept, so that it can be put right. */
+/** Shows an error at a field, whose content is kept for correction. */
 function refuse(field, words) {
   $("door-error").textContent = words;
   $(field).focus();
@@ -139,7 +140,7 @@ $("leave").addEventListener("click", async () => {
   const { room, connection } = chat;
   const atMost = new Promise((resolve) => setTimeout(resolve, 1_000));
   const leave = async () => { await room.leave(); await connection.request("logout"); };
-  await Promise.race([leave().catch(() => {}), atMost]); // if it does not go through, we leave all the same
+  await Promise.race([leave().catch(() => {}), atMost]); // if it fails, the page closes the room nevertheless
   close();
   sessionStorage.removeItem("im.inside");
   sessionStorage.removeItem("im.session");
@@ -156,7 +157,7 @@ $("share").addEventListener("click", async () => {
   setTimeout(() => { $("share").textContent = "Copy link"; }, 2_000);
 });
 
-// Another room was put into the address: go there.
+// Another room in the address: switch to it.
 addEventListener("hashchange", () => {
   const room = roomInAddress();
   if (chat && room && room !== chat.roomName) enter(chat.name, room);
@@ -191,7 +192,7 @@ function showState({ name, ms, again, code, words }) {
   }
 }
 
-/** Nothing more can be done here; only a person can decide to come in again. */
+/** Final: only the user can decide to reconnect. */
 function stopped(words) {
   $("state").dataset.is = "stopped";
   $("state").textContent = "Ended";

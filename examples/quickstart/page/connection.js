@@ -1,13 +1,13 @@
-// One connection to the server, kept alive. Speaks the wire protocol (wire/SPEC.md) in JSON, by hand: hello, commands
-// with their replies, pushes, pings, and the way back after a loss.
+// One connection to the server, kept alive. Uses the wire protocol (wire/SPEC.md) in JSON, by hand:
+// hello, commands with their acks, pushes, pings, and reconnects after a loss.
 
 const SUBPROTOCOL = "im.v1.json";
-const OPEN_MS = 10_000; // to connect and be greeted
+const OPEN_MS = 10_000; // to connect and receive the ack of hello
 const PING_MS = 20_000; // a browser cannot send WebSocket pings, so we send the protocol's own
 const PONG_MS = 10_000;
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 15_000;
-const STEADY_MS = 5_000; // after this long online the next loss begins with a short wait again
+const STEADY_MS = 5_000; // after this time online the next wait is short again
 
 const UNKNOWN_SESSION = 4400;
 const SUPERSEDED = 4101;
@@ -27,10 +27,10 @@ export class Refused extends Error {
   }
 }
 
-/** The connection went away before the answer came: nobody knows whether it was done. */
+/** The connection was lost before the ack: the outcome is unknown. */
 export class Lost extends Error {}
 
-/** A UUIDv7 (RFC 9562): begins with the time, so that ids of one time lie side by side in the server's store. */
+/** A UUIDv7 (RFC 9562): starts with the time, so that ids of one time are adjacent in the server's store. */
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const now = Date.now();
@@ -43,9 +43,9 @@ export function newId() {
 }
 
 /**
- * Keeps one connection. `on.state({name, …})` hears how it stands: "connecting", "online", "waiting" (with `ms` and
+ * Keeps one connection. `on.state({name, …})` receives its state: "connecting", "online", "waiting" (with `ms` and
  * `words`) or "stopped" (with `code` and `words`). `on.ready(welcome)` is awaited after each hello, before "online".
- * `on.push(frame)` gets what the server sends unasked.
+ * `on.push(frame)` receives pushes.
  */
 export class Connection {
   #url; #user; #on;
@@ -59,7 +59,7 @@ export class Connection {
   #timers = { open: 0, ping: 0, pong: 0, wait: 0 };
   #wake = () => this.#comeBackNow();
 
-  /** `user` is who we say we are, for servers that believe it; leave it out where a cookie says so. */
+  /** `user` is the claimed user, for servers that accept it; omit it where a cookie names the user. */
   constructor({ url, user, on }) {
     this.#url = url;
     this.#user = user;
@@ -72,7 +72,7 @@ export class Connection {
     this.#open();
   }
 
-  /** Ends it for good, without a word to `on`. */
+  /** Ends the connection for good, without calling `on`. */
   stop() {
     removeEventListener("online", this.#wake);
     removeEventListener("focus", this.#wake);
@@ -82,7 +82,7 @@ export class Connection {
     socket?.close(1000);
   }
 
-  /** Sends a command and waits for its one reply. Throws `Refused` or `Lost`. */
+  /** Sends a command and waits for its ack. Throws `Refused` or `Lost`. */
   request(t, fields = {}) {
     const socket = this.#socket;
     if (socket?.readyState !== WebSocket.OPEN) return Promise.reject(new Lost("not connected"));
@@ -118,7 +118,7 @@ export class Connection {
       this.#timers.ping = setInterval(() => this.#ping(socket), Math.min(PING_MS, welcome.idle_ms / 3));
       this.#on.state({ name: "online" });
     } catch (error) {
-      if (error instanceof Lost) return; // the close that follows deals with it
+      if (error instanceof Lost) return; // the close event that follows handles it
       if (error instanceof Refused) this.#lose(socket, { code: error.code, msg: error.message, retry_ms: error.retryMs });
       else throw error;
     }
@@ -130,11 +130,11 @@ export class Connection {
       return await this.request("hello", { ...hello, ...this.#session() });
     } catch (error) {
       if (error.code !== UNKNOWN_SESSION) throw error;
-      return this.request("hello", hello); // it has expired, or the server has lost its memory: begin a new one
+      return this.request("hello", hello); // the session expired or was lost: start a new one
     }
   }
 
-  /** The session that this tab had, so that it goes on where it was. */
+  /** Returns the session of this tab, which the tab resumes. */
   #session() {
     const { user, session, secret } = JSON.parse(sessionStorage.getItem("im.session") ?? "{}");
     return session && (this.#user === undefined || user === this.#user) ? { session, secret } : {};
@@ -156,14 +156,14 @@ export class Connection {
     }
   }
 
-  /** Asks whether the server is still there: a connection that is cut without a word is found out by this alone. */
+  /** Checks that the server is alive: only this detects a connection that is cut silently. */
   #ping(socket) {
     clearTimeout(this.#timers.pong);
     this.#timers.pong = setTimeout(() => this.#lose(socket), PONG_MS);
     this.request("ping").then(() => clearTimeout(this.#timers.pong), () => {});
   }
 
-  /** Forgets the socket and all that waited for it. */
+  /** Drops the socket and all requests that wait for it. */
   #drop() {
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#socket = null;
@@ -171,7 +171,7 @@ export class Connection {
     this.#replies.clear();
   }
 
-  /** The connection is over: says why, and decides whether and when to come back. */
+  /** Handles the end of the connection: reports it, and decides whether and when to reconnect. */
   #lose(socket, closed = {}) {
     if (socket !== this.#socket) return;
     const { code, msg, retry_ms: retryMs } = this.#disconnect ?? closed;
@@ -180,9 +180,10 @@ export class Connection {
     if (this.#onlineSince !== null && performance.now() - this.#onlineSince > STEADY_MS) this.#failures = 0;
     this.#onlineSince = null;
 
-    // Another tab goes on with this session (a tab that was duplicated has its storage): begin one of our own.
+    // Another tab uses this session (a duplicated tab copies the storage): start a new one.
     if (code === SUPERSEDED) ["im.session", "im.device"].forEach((key) => sessionStorage.removeItem(key));
-    // 43xx needs other credentials, 45xx would fail again, 46xx means "do not come back": a person has to decide.
+    // 43xx needs other credentials, 45xx would fail again, 46xx means "do not come back": the user
+    // has to decide.
     const final = (code >= 4300 && code < 4400) || (code >= 4500 && code < 4700 && code !== HANDSHAKE_TIMEOUT);
     if (final) {
       this.#on.state({ name: "stopped", code, words: msg });
@@ -191,7 +192,7 @@ export class Connection {
     }
   }
 
-  /** How long to wait: doubling, spread at random, so that not everybody comes back at the same moment. */
+  /** Returns the wait: doubled each time, with jitter, so that clients do not all reconnect at once. */
   #pause(retryMs = 0) {
     const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#failures++);
     return retryMs + longest * (0.5 + Math.random() / 2);
@@ -203,13 +204,13 @@ export class Connection {
     this.#timers.wait = setTimeout(() => this.#open(), ms);
   }
 
-  /** The network is back, or somebody looks: do not sit out the wait. */
+  /** Reconnects at once if the network is back or the page becomes visible. */
   #comeBackNow() {
     if (this.#waiting) this.#open();
   }
 }
 
-/** What the tab remembers under `key`, made on first use. */
+/** Returns the value stored in this tab under `key`, created on first use. */
 function keep(key, make) {
   const held = sessionStorage.getItem(key) ?? make();
   sessionStorage.setItem(key, held);

@@ -1,17 +1,17 @@
-// The list of messages on the page: rows, days, names, and where it is scrolled to.
+// The list of messages on the page: rows, days, names, and the scroll position.
 
 import { initial, readable } from "./names.js";
 
-const TOGETHER_MS = 5 * 60_000; // messages of one person within this time stand under one name
+const TOGETHER_MS = 5 * 60_000; // messages of one user within this time share one name
 const MOST_ROWS = 1_000; // older rows are dropped while the end is in view; they can be fetched again
 const NEAR_END_PX = 80;
 const NEAR_TOP_PX = 200;
 
-/** Shows events in `list` and what is on its way in `outbox`. `on.top()` is called when older rows are wanted. */
+/** Shows events in `list` and pending messages in `outbox`. `on.top()` is called when older rows are wanted. */
 export class Messages {
   #ui; #on; #me = null;
   #rows = []; // {event, li} in the order of the log
-  #names = new Map(); // user → the name they last gave
+  #names = new Map(); // user → the name that they sent last
   #atEnd = true;
   #unseen = 0;
   #loading = false;
@@ -29,7 +29,7 @@ export class Messages {
     this.outbox([]);
   }
 
-  /** The lists go to somebody else. */
+  /** Releases the lists for another room. */
   end() {
     this.#ui.scroller.removeEventListener("scroll", this.#scrolled);
     this.#resized.disconnect();
@@ -71,7 +71,7 @@ export class Messages {
     scroller.scrollTop = scroller.scrollHeight - fromEnd; // what was in view stays in view
   }
 
-  /** Somebody has told their name: lines about them show it. */
+  /** Records a user's name and updates the lines about them. */
   named(user, name) {
     if (this.#names.get(user) === name) return;
     this.#names.set(user, name);
@@ -80,14 +80,14 @@ export class Messages {
     }
   }
 
-  /** What was sent and has not come back yet. */
+  /** Shows sent messages whose events have not been delivered yet. */
   outbox(entries) {
     const held = new Map([...this.#ui.outbox.children].map((li) => [li.dataset.mid, li]));
     this.#ui.outbox.replaceChildren(...entries.map((entry) => this.#entry(entry, held.get(entry.mid))));
     if (this.#atEnd) this.toEnd();
   }
 
-  /** A line from the page itself. */
+  /** Adds a line of the page itself. */
   note(words) {
     const li = document.createElement("li");
     li.className = "note";
@@ -96,7 +96,7 @@ export class Messages {
     if (this.#atEnd) this.toEnd();
   }
 
-  /** Whether older messages can still be fetched, once it is known. */
+  /** Records whether older messages can be fetched. */
   beginning(more) {
     this.#more = more;
     this.#loading = false;
@@ -104,7 +104,7 @@ export class Messages {
     this.#ui.beginning.textContent = more ? "Older messages" : "This is where the room begins.";
   }
 
-  /** Asks for older messages if the first one that is there is in view. */
+  /** Asks for older messages if the first row is in view. */
   wantOlder() {
     if (this.#ui.scroller.scrollTop >= NEAR_TOP_PX || !this.#more || this.#loading) return;
     this.#loading = true;
@@ -133,7 +133,7 @@ export class Messages {
     latest.textContent = this.#unseen === 0 ? "To the end" : this.#unseen === 1 ? "1 new message" : `${this.#unseen} new messages`;
   }
 
-  /** Nobody wants the past read out: what is put in at once is not announced. */
+  /** Suppresses announcements of screen readers for older messages. */
   #silently() {
     this.#ui.list.setAttribute("aria-live", "off");
     setTimeout(() => this.#ui.list.removeAttribute("aria-live"), 500);
@@ -218,7 +218,7 @@ function setTime(li, at) {
   time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
-/** What an `im.members` event says, in words. */
+/** Describes an `im.members` event. */
 function changes(event, names) {
   const words = { join: "joined", leave: "left", remove: "was removed", ban: "was banned", unban: "may come back" };
   const list = Array.isArray(event.content?.changes) ? event.content.changes : [];
@@ -227,7 +227,7 @@ function changes(event, names) {
   return list.map((change) => `${names.get(change.user) ?? readable(change.user)} ${word(change)}`).join(", ");
 }
 
-/** A colour for a person: the same everywhere, from nothing but their id. */
+/** Returns a user's colour, derived from the id alone. */
 function hue(user) {
   let sum = 7;
   for (const char of user) sum = (sum * 31 + char.codePointAt(0)) % 360;

@@ -1,12 +1,13 @@
-// Names as people type them, and the ids that the wire takes for them (wire/SPEC.md, "Ids and other texts").
+// Names as users type them, and the ids that the wire accepts for them (wire/SPEC.md, "Ids and
+// other texts").
 
-/** What no id has anywhere: white space, controls, halves of characters, and characters that nobody sees. */
+/** Characters not allowed in ids: white space, controls, surrogates, and invisible ones. */
 const UNSEEN = /[\p{White_Space}\p{Cc}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800\ufff9-\ufffb]/gu;
 
 /**
- * The id for a name, of at most `max` bytes; empty if no character of it can be seen. Names are richer than ids: a joiner or a
- * selector between letters or emoji is part of the name that is shown, and of no id. Names that differ in nothing else have
- * the same id.
+ * Returns the id for a name, of at most `max` bytes; empty if no character of it is visible. Names
+ * are richer than ids: joiners and selectors between letters or emoji are part of the displayed
+ * name and of no id. Names that differ only in those have the same id.
  */
 export function asId(name, max) {
   const words = name.split(/\p{White_Space}+/u).map((word) => word.replace(UNSEEN, ""));
@@ -20,23 +21,23 @@ export function asId(name, max) {
   return id;
 }
 
-/** A name for an id, where nobody has told the name. */
+/** Returns a name for an id whose name is unknown. */
 export function readable(id) {
   return id.replaceAll("_", " ");
 }
 
-/** The first letter or emoji of a name, with all that belongs to it. */
+/** Returns the first letter or emoji of a name, as a whole grapheme. */
 export function initial(name) {
   const letters = Intl.Segmenter ? Array.from(new Intl.Segmenter().segment(name), ({ segment }) => segment) : [...name];
   return (letters.find((letter) => letter.replace(UNSEEN, "") !== "") ?? "").toUpperCase();
 }
 
-/** The key of a room's state under which a user tells the name that they typed. */
+/** Returns the key of a room's state for the name that a user typed. */
 export function nameKey(user) {
   return `name:${user}`;
 }
 
-/** Who tells a name by this entry of a room's state, and which; undefined if it is none, or somebody else's doing. */
+/** Returns the user and name of an entry of a room's state; undefined if it is no name or by another user. */
 export function reportedName({ key, from, value }) {
   return key === nameKey(from) && typeof value === "string" && value ? { user: from, name: value.slice(0, 40) } : undefined;
 }

@@ -1,35 +1,35 @@
-// One room, kept whole: history and live events spliced without a gap, and an outbox that loses nothing.
+// One room without gaps: spliced history and live events, and an outbox that loses nothing.
 
 import { Lost, Refused, newId } from "./connection.js";
 import { nameKey, readable, reportedName } from "./names.js";
 
 const PAGE = 50;
 const MOST_AHEAD = 500; // events kept while a gap before them is being repaired
-const TYPING_MS = 2_500; // say it again at most this often
+const TYPING_MS = 2_500; // shortest time between two signals
 const NOT_FOUND = 4520;
 const FORBIDDEN = 4521;
 const EXISTS = 4523;
 
 /**
- * Subscribes to `name` over a connection (see `attach`). What it tells, all functions of `on`:
- * `clear()`; `events(list)` in order, to be put at the end; `older(list)` in order, to be put before the first;
- * `outbox(entries)` what is on its way; `typing(user, name)`; `named(user, name)`;
+ * Subscribes to `name` over a connection (see `attach`). The callbacks are functions of `on`:
+ * `clear()`; `events(list)` in order, to append; `older(list)` in order, to prepend;
+ * `outbox(entries)`, the pending messages; `typing(user, name)`; `named(user, name)`;
  * `note(words)`; `denied(words)`.
  */
 export class Room {
   #name; #on; #connection;
-  #cursor = null; // the last event that was shown: {epoch, seq}
-  #oldest = null; // the seq of the first event that is shown
+  #cursor = null; // the last event shown: {epoch, seq}
+  #oldest = null; // the seq of the first event shown
   #ahead = new Map(); // events beyond a gap, by seq
   #repairing = false;
-  #outbox = []; // what was not confirmed yet: {mid, text, name, at, acked?, failed?}
+  #outbox = []; // messages without their event: {mid, text, name, at, acked?, failed?}
   #flushing = false;
   #inside = false;
   #typed = 0;
 
-  /** Whether older events can be asked for. */
+  /** Whether older events exist. */
   more = false;
-  /** Who we are; known after the first hello. */
+  /** Our user; known after the first hello. */
   me = null;
 
   constructor(name, on) {
@@ -41,7 +41,7 @@ export class Room {
     this.#connection = connection;
   }
 
-  /** After each hello: come in, catch up, and send what is still to be sent. */
+  /** After each hello: join, catch up, and send the outbox. */
   async enter(welcome) {
     if (this.me === null) {
       this.me = welcome.user;
@@ -59,10 +59,10 @@ export class Room {
       await (this.#cursor ? this.#subscribe() : this.#load());
     }
     this.#inside = true;
-    this.#flush(); // not awaited: it takes as long as it takes
+    this.#flush(); // not awaited: it may take long
   }
 
-  /** The connection is gone; `enter` comes again. */
+  /** The connection is lost; the next hello calls `enter` again. */
   pause() {
     this.#inside = false;
   }
@@ -78,7 +78,7 @@ export class Room {
     }
   }
 
-  /** Sends a text. It stands in the outbox until its own event has come back. */
+  /** Sends a text. It stays in the outbox until its own event is delivered. */
   send(text, name) {
     this.#outbox.push({ mid: newId(), text, name, at: Date.now() });
     this.#typed = 0;
@@ -86,7 +86,7 @@ export class Room {
     this.#flush();
   }
 
-  /** Tries a refused message again, under the same id. */
+  /** Retries a refused message under the same id. */
   retry(mid) {
     for (const entry of this.#outbox) if (entry.mid === mid) delete entry.failed;
     this.#outboxChanged();
@@ -98,26 +98,26 @@ export class Room {
     this.#outboxChanged();
   }
 
-  /** Tells the others that we type: a signal, which nobody keeps. */
+  /** Sends the others an ephemeral message that we type. */
   typing(name) {
     if (!this.#inside || Date.now() - this.#typed < TYPING_MS) return;
     this.#typed = Date.now();
     const told = this.#ask("signal", { room: this.#name, kind: "typing", content: { name } });
-    told.catch(() => {}); // not worth a word
+    told.catch(() => {}); // a failure is ignored
   }
 
-  /** Tells the others the name that was typed, where the id does not show it. */
+  /** Stores the name that was typed, if the id does not show it. */
   tellName(name) {
     if (name === readable(this.me)) return;
     const told = this.#ask("put_state", { room: this.#name, key: nameKey(this.me), value: name });
-    told.catch(() => {}); // then they see the id, until a message brings the name
+    told.catch(() => {}); // then others see the id, until a message contains the name
   }
 
   #named(entries) {
     for (const { user, name } of entries.map(reportedName).filter(Boolean)) this.#on.named(user, name);
   }
 
-  /** Fetches the page before the oldest event that is shown. Says whether there was one. */
+  /** Fetches the page before the oldest event shown. Returns whether there was one. */
   async older() {
     if (!this.#inside || !this.more || !this.#cursor) return false;
     const { epoch } = this.#cursor;
@@ -129,13 +129,13 @@ export class Room {
     return true;
   }
 
-  /** The first events are not shown any more: they can be asked for again. */
+  /** The first events are no longer shown and can be fetched again. */
   hasGap(seq) {
     this.#oldest = seq;
     this.more = true;
   }
 
-  /** Leaves. Who is the only owner makes another member one before: a room with members has an owner. */
+  /** Leaves. A sole owner makes another member an owner first: a room with members has an owner. */
   async leave() {
     const leave = () => this.#ask("leave", { room: this.#name });
     try {
@@ -154,7 +154,7 @@ export class Room {
     return this.#connection.request(t, fields);
   }
 
-  /** Waits for nobody: a loss is repaired by the next `enter`, a refusal is shown. */
+  /** Runs in the background: the next `enter` repairs a loss, a refusal is shown. */
   #later(promise) {
     promise.catch((error) => {
       if (error instanceof Refused) this.#on.note(error.message);
@@ -162,7 +162,7 @@ export class Room {
     });
   }
 
-  /** Comes in; makes the room, open to all, if there is none. */
+  /** Joins; creates the room, open to all, if it does not exist. */
   async #join() {
     const join = () => this.#ask("join", { room: this.#name });
     try {
@@ -172,13 +172,13 @@ export class Room {
       try {
         await this.#ask("create", { room: this.#name, kind: "group", open: true });
       } catch (error) {
-        if (error.code !== EXISTS) throw error; // somebody was quicker
+        if (error.code !== EXISTS) throw error; // another user created it first
         await join();
       }
     }
   }
 
-  /** Shows the newest page and subscribes from its head: what comes in between is pushed, so nothing is missed. */
+  /** Shows the newest page and subscribes from its head: later events are pushed, so none is missed. */
   async #load() {
     const page = await this.#ask("history", { room: this.#name, limit: PAGE });
     const events = page.events.reverse();
@@ -196,13 +196,13 @@ export class Room {
     await this.#status(reply.rooms[0]);
   }
 
-  /** How the room answers our cursor. */
+  /** Handles the status of the subscription. */
   async #status({ status, epoch, cursor, code }) {
     if (status === "gap") {
       this.#cursor = { epoch, seq: cursor };
       this.#on.note("Some messages in between are no longer kept.");
     } else if (status === "reset") {
-      this.#cursor = null; // another life of the room: what we showed is not part of it
+      this.#cursor = null; // another epoch: the events shown are not part of it
       await this.#ask("unsubscribe", { room: this.#name });
       await this.#load();
     } else if (status === "denied") {
@@ -211,7 +211,7 @@ export class Room {
     }
   }
 
-  /** Takes an event only if it is the next one: drops redelivered ones, and repairs gaps from history. */
+  /** Applies only the next event: drops redelivered ones, and repairs gaps from history. */
   #event(event) {
     if (event.epoch !== this.#cursor?.epoch || event.seq <= this.#cursor.seq) return;
     if (event.seq > this.#cursor.seq + 1) {
@@ -235,7 +235,7 @@ export class Room {
       for (let more = true; more || this.#ahead.size > 0; ) {
         const { epoch, seq } = this.#cursor;
         const page = await this.#ask("history", { room: this.#name, epoch, after: seq, limit: PAGE });
-        // Not even the store has the next one: show what there is.
+        // The store does not have the next one: show the newest page.
         if (page.events[0]?.seq !== seq + 1) return await this.#load();
         page.events.forEach((event) => this.#event(event));
         more = page.more;
@@ -257,7 +257,7 @@ export class Room {
   }
 
   #outboxChanged() {
-    // What is acknowledged is kept by the server; only the rest has to survive a reload.
+    // Acknowledged messages are durable; only the rest has to survive a reload.
     const left = JSON.stringify(this.#outbox.filter((entry) => !entry.acked));
     if (this.me !== null) sessionStorage.setItem(this.#storageKey(), left);
     this.#on.outbox(this.#outbox);
@@ -267,7 +267,7 @@ export class Room {
     return `im.outbox.${this.me}.${this.#name}`;
   }
 
-  /** Sends one after the other, so that they arrive in the order in which they were written. */
+  /** Sends one after the other, so that they are stored in the order in which they were written. */
   async #flush() {
     if (this.#flushing) return;
     this.#flushing = true;
@@ -285,10 +285,10 @@ export class Room {
     try {
       const { epoch, seq } = await this.#ask("send", { room: this.#name, mid, content: { text, name } });
       entry.acked = true;
-      // A repeat of what was shown long ago: no event will come for it.
+      // A duplicate of a message shown long ago: no event will follow.
       if (epoch === this.#cursor?.epoch && seq <= this.#cursor.seq) this.discard(mid);
     } catch (error) {
-      if (error instanceof Lost) return this.pause(); // the same message goes out again after the next hello
+      if (error instanceof Lost) return this.pause(); // the message is sent again after the next hello
       if (!(error instanceof Refused)) throw error;
       if (error.passing) return wait((error.retryMs ?? 500) * (1 + Math.random() / 2));
       entry.failed = error.message;

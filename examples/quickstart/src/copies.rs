@@ -1,4 +1,4 @@
-//! Copies of what is kept: the commands beside the server itself.
+//! Copies of the data: the subcommands besides the server.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,33 +11,35 @@ use im_core::ports::Store;
 use im_core::transfer::{Export, Import};
 use im_stores::StoreAddress;
 
-/// What to do in place of serving. The server must not be running on the same folder or file.
+/// Commands instead of serving. The server must not be running on the same folder or file.
 #[derive(Subcommand)]
 pub(crate) enum Copies {
-    /// Write rooms as JSON Lines, readable and for any other store. Sessions are not part of it.
+    /// Write rooms as JSON Lines, readable and for any other store. Sessions are not included.
     Export {
         /// The file to write; `-` for standard output.
         #[arg(default_value = "-")]
         file: PathBuf,
-        /// One room; all of them if none is named.
+        /// One room; all rooms by default.
         #[arg(long)]
         room: Option<RoomId>,
     },
-    /// Put rooms in that `export` has written. A room that is there already is left as it is, and ends the command.
+    /// Read rooms that `export` has written. A room that exists already is left unchanged and ends
+    /// the command.
     Import {
         /// The file to read; `-` for standard input.
         #[arg(default_value = "-")]
         file: PathBuf,
     },
-    /// Copy everything, sessions included, of sled or SQLite, and check that the copy is whole. A program that embeds the
-    /// store does the same while it runs: `SledStore::backup`, `SqliteStore::backup`.
+    /// Copy everything, sessions included, of sled or SQLite, and verify the copy. A program that
+    /// embeds the store does the same while it runs: `SledStore::backup`, `SqliteStore::backup`.
     Backup {
-        /// The folder (sled) or file (SQLite) to make. It must be empty, or not there.
+        /// The folder (sled) or file (SQLite) to create. It must be empty or not exist.
         to: PathBuf,
     },
-    /// Copy a backup to where --store says, where nothing may be yet. Clients then start their rooms anew.
+    /// Copy a backup to the address of --store, which must be empty. Clients then reset their
+    /// rooms.
     Restore {
-        /// What `backup` has made. It stays as it is.
+        /// The result of `backup`. It is left unchanged.
         from: PathBuf,
     },
 }
@@ -45,7 +47,7 @@ pub(crate) enum Copies {
 impl Copies {
     pub(crate) async fn run(self, at: &StoreAddress) -> anyhow::Result<()> {
         match self {
-            // What is put in may be the first.
+            // An import may create the store.
             Self::Import { file } => {
                 let store = at.open().await?;
                 closed(import(store.clone(), &file).await, &*store).await
@@ -56,7 +58,7 @@ impl Copies {
             }
             Self::Backup { to } => {
                 let rooms = existing(at)?.backup(&to).await?;
-                eprintln!("{rooms} rooms in {}, each checked", to.display());
+                eprintln!("{rooms} rooms copied to {} and verified", to.display());
                 Ok(())
             }
             Self::Restore { from } => Ok(at.restore(&from).await?),
@@ -69,10 +71,10 @@ async fn closed(done: anyhow::Result<()>, store: &dyn Store) -> anyhow::Result<(
     done
 }
 
-/// What is there: a command makes no empty store by a slip of the pen.
+/// Requires an existing store, so that a mistyped address does not create an empty one.
 fn existing(at: &StoreAddress) -> anyhow::Result<&StoreAddress> {
     if !at.may_exist() {
-        bail!("there is no store at {at}; name another place with --store");
+        bail!("there is no store at {at}; choose another address with --store");
     }
     Ok(at)
 }
@@ -82,7 +84,7 @@ async fn export(store: Arc<dyn Store>, file: &Path, room: Option<RoomId>) -> any
         Box::new(std::io::stdout())
     } else {
         let made = std::fs::File::create_new(file);
-        Box::new(BufWriter::new(made.with_context(|| format!("cannot make {}", file.display()))?))
+        Box::new(BufWriter::new(made.with_context(|| format!("cannot create {}", file.display()))?))
     };
     let mut export = match room {
         Some(room) => Export::room(store, &room).await?,
@@ -92,7 +94,7 @@ async fn export(store: Arc<dyn Store>, file: &Path, room: Option<RoomId>) -> any
         to.write_all(lines.as_bytes())?;
     }
     to.flush()?;
-    eprintln!("{} rooms written", export.exported());
+    eprintln!("{} rooms exported", export.exported());
     Ok(())
 }
 
@@ -108,6 +110,6 @@ async fn import(store: Arc<dyn Store>, file: &Path) -> anyhow::Result<()> {
         import.line(&line?).await?;
     }
     let done = import.finish()?;
-    eprintln!("{} rooms with {} events put in", done.rooms, done.events);
+    eprintln!("{} rooms with {} events imported", done.rooms, done.events);
     Ok(())
 }

@@ -7,8 +7,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `copies` | the commands beside the server itself: export, import, backup, restore |
-//! | `words` | what the server says when it starts |
+//! | `copies` | the subcommands besides the server: export, import, backup, restore |
+//! | `words` | the log lines at start |
 
 mod copies;
 mod words;
@@ -34,56 +34,63 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
-/// Gives memory back after a burst, and is faster than the system's where many threads make and free small things.
+/// Returns memory after a burst, and is faster than the system's allocator with many threads and
+/// small allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A chat server: open its page in a browser, pick a name and a room, and talk.
 ///
-/// Nothing else has to be installed. Messages are kept in a file and survive a power loss; start it again in the same
-/// folder and they are back. Ctrl-C or SIGTERM ends it in good order: clients are told to come back.
+/// Nothing else has to be installed. Messages are stored in a file and survive a power loss; start
+/// it again in the same folder to continue. Ctrl-C or SIGTERM shuts it down gracefully: clients
+/// reconnect later.
 ///
-/// Anybody may come in under any name. For users who log in, see examples/embed-axum.
+/// Any name is accepted without a password. For users who log in, see examples/embed-axum.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "Quotas, unless --no-quotas is given: an address may open 300 sessions and make 60 rooms at once and as many an hour, and\n\
                   send 4,000 commands at once and 400 a second; a user may make 30 rooms and store 32 MiB at once and as much an\n\
                   hour. What is over is refused with 4200 and the time to wait.\n\
-                  A store that this build is without is added by the build: `cargo run --release -p quickstart --features sled -- --store sled`.\n\
-                  RUST_LOG=debug shows more of what goes on, RUST_LOG=warn shows less."
+                  To build with another store: `cargo run --release -p quickstart --features sled -- --store sled`.\n\
+                  RUST_LOG=debug logs more, RUST_LOG=warn logs less."
 )]
 struct Flags {
-    /// Address and port to listen on. Use 0.0.0.0:8080 to let other machines in, and port 0 for any free port.
+    /// Address and port to listen on. Use 0.0.0.0:8080 to allow other machines, and port 0 for any
+    /// free port.
     #[arg(long, env = "IM_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where messages are kept: sqlite (in im-data), sqlite:FILE, or memory, which is gone when the server ends; with the features
-    /// `sled`, `postgres`, `mysql` or `all-stores` of the build also sled, sled:FOLDER, postgres://…, mysql://…. What is not
-    /// there is made. One server at a time can use a folder or a file.
+    /// The store of messages: sqlite (in im-data), sqlite:FILE, or memory, which is lost when the
+    /// server ends; with the features `sled`, `postgres`, `mysql` or `all-stores` of the build also
+    /// sled, sled:FOLDER, postgres://…, mysql://…. It is created if it does not exist. One server
+    /// at a time can use a folder or a file.
     #[arg(long, env = "IM_STORE", hide_env_values = true, default_value = "sqlite", global = true)]
     store: String,
-    /// Another address under which browsers reach this server, such as `https://chat.example.org`, where a proxy is in front of
-    /// it: its pages may connect, and requests may name its host. Several with commas between.
+    /// Another origin under which browsers reach this server, such as `https://chat.example.org`,
+    /// if a proxy is in front of it: its pages may connect, and requests may name its host. Several
+    /// are separated by commas.
     #[arg(long, env = "IM_ORIGIN", value_delimiter = ',', value_parser = Origin::parse)]
     origin: Vec<Origin>,
-    /// The address of such a proxy, such as 127.0.0.1: what it says in X-Forwarded-For is believed. Several with commas
-    /// between.
+    /// The address of such a proxy, such as 127.0.0.1, whose X-Forwarded-For is trusted. Several
+    /// are separated by commas.
     #[arg(long, env = "IM_PROXY", value_delimiter = ',')]
     proxy: Vec<IpAddr>,
-    /// Each room keeps so many of its last messages; older ones are removed. All of them by default.
+    /// Number of last messages that each room keeps; older ones are removed. All of them by
+    /// default.
     #[arg(long, env = "IM_KEEP_MESSAGES")]
     keep_messages: Option<u64>,
-    /// Messages older than so many days are removed. None by default.
+    /// Age in days after which messages are removed. None by default.
     #[arg(long, env = "IM_KEEP_DAYS")]
     keep_days: Option<u64>,
-    /// No bounds on what one address and one user may use. For a server behind a proxy, which makes all of them one address.
+    /// No bounds on the use by one address and one user. For a server behind a proxy, which makes
+    /// all clients one address.
     #[arg(long, env = "IM_NO_QUOTAS")]
     no_quotas: bool,
     #[command(subcommand)]
     copies: Option<copies::Copies>,
 }
 
-/// Path, type and text of what makes up the page. It is part of the binary.
+/// Path, type and text of the page's files, embedded in the binary.
 const PAGE: [(&str, &str, &str); 8] = [
     ("/", "text/html; charset=utf-8", include_str!("../page/index.html")),
     ("/chat.css", "text/css; charset=utf-8", include_str!("../page/chat.css")),
@@ -95,11 +102,12 @@ const PAGE: [(&str, &str, &str); 8] = [
     ("/icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
 ];
 
-/// The page runs its own scripts and nothing else, whatever a message may contain.
+/// The page runs its own scripts only, whatever a message contains.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What strangers may use: enough for a room full of people behind one address, too little to fill a disk. They are in `--help`.
+/// Quotas of anonymous users: enough for a full room behind one address, too little to fill a disk.
+/// `--help` lists them.
 fn quotas() -> Allowances {
     let hourly =
         |amount: u64| Allowance { amount, per: Duration::from_secs(3600), at_once: amount };
@@ -120,7 +128,7 @@ async fn main() -> anyhow::Result<()> {
     let logs = tracing_subscriber::registry().with(levels);
     let at = words::store(&flags.store)?;
     if let Some(copies) = flags.copies {
-        // `export` writes to standard output.
+        // The output of `export` is on standard output.
         logs.with(fmt::layer().with_writer(std::io::stderr)).init();
         return copies.run(&at).await;
     }
@@ -129,8 +137,8 @@ async fn main() -> anyhow::Result<()> {
     // Each connection is an open file.
     im_http::raise_file_limit();
     let store = at.open().await?;
-    // Everybody is believed to be who they say they are, so anybody can write under anybody's name. A service with
-    // users of its own gives the engine an `Authenticator` here.
+    // No authentication: anyone can write under any name. A service with users of its own passes an
+    // `Authenticator` to the engine here.
     let day = |days: u64| Duration::from_secs(days.saturating_mul(24 * 3600));
     let keep = Retention {
         age: flags.keep_days.map(day),
@@ -143,14 +151,14 @@ async fn main() -> anyhow::Result<()> {
     }
     let engine = engine.retention(Arc::new(keep)).start().await?;
 
-    // Pages that may connect, and names that this server answers to beside local ones.
+    // Pages that may connect, and host names that are answered besides local ones.
     let hosts: Vec<String> = flags.origin.iter().map(|origin| origin.host().to_owned()).collect();
     let bounds = ListenerConfig::default().proxies(flags.proxy);
     let bounds = if hosts.is_empty() { bounds } else { bounds.hosts(Hosts::LocalAnd(hosts)) };
     let origins = Origins::new(OriginPolicy::SameOriginAnd(flags.origin));
 
     let ws = WebSocket::new(engine.clone(), WsConfig::default());
-    // The same over plain HTTP, for those whom WebSocket does not reach.
+    // The same over plain HTTP, for clients that cannot use WebSocket.
     let edge = Edge::new(engine.clone(), UplinkConfig::default())
         .origins(origins.clone())
         .mount(ws.clone())
@@ -178,10 +186,10 @@ async fn main() -> anyhow::Result<()> {
 
     let drain = async move {
         let _ = im_http::shutdown_signal().await;
-        tracing::info!("ending: telling clients to come back");
+        tracing::info!("shutting down: disconnecting clients with a retry delay");
         engine.drain(Duration::from_secs(5)).await;
     };
-    // Not `axum::serve`, which gives a peer that says nothing all the time in the world.
+    // Not `axum::serve`, which has no time-out for silent peers.
     Listener::from_socket(listener).config(bounds).serve_until(app, drain).await?;
     store.close().await?;
     Ok(())

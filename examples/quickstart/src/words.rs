@@ -1,4 +1,4 @@
-//! What the server says of itself when it starts: where data is, what is open to whom, which limits hold.
+//! Log lines at start: the store, the access rules, and the limits.
 
 use std::net::SocketAddr;
 use std::path::absolute;
@@ -9,7 +9,8 @@ use im_core::ports::{Durability, Retention};
 use im_http::{Hosts, ListenerConfig};
 use im_stores::{BadAddress, StoreAddress};
 
-/// Reads `--store`. Not done by clap, which would show the password of an address that it refuses.
+/// Parses `--store`. Not done by clap, which would print the password of an address that it
+/// refuses.
 pub(crate) fn store(text: &str) -> anyhow::Result<StoreAddress> {
     text.parse().map_err(|error: BadAddress| match error.missing_feature() {
         Some(feature) => anyhow!("--store: {}", left_out(feature)),
@@ -17,14 +18,14 @@ pub(crate) fn store(text: &str) -> anyhow::Result<StoreAddress> {
     })
 }
 
-/// The command that adds a store which this build is without.
+/// Returns the command that builds with a missing store.
 fn left_out(feature: &str) -> String {
     format!(
-        "this build is without {feature}; the same with it: `cargo run --release -p quickstart --features {feature} -- --store …`"
+        "this build has no {feature}; to add it: `cargo run --release -p quickstart --features {feature} -- --store …`"
     )
 }
 
-/// Where data is, and what it survives.
+/// Returns the line about the store and its durability.
 pub(crate) fn data(store: &StoreAddress, durability: Durability) -> String {
     let place = match store.to_string().split_once(':') {
         Some((kind @ ("sqlite" | "sled"), path)) => {
@@ -41,7 +42,7 @@ pub(crate) fn data(store: &StoreAddress, durability: Durability) -> String {
     format!("data: {place}; {survives}")
 }
 
-/// Who may come in, from where, and under which names of this server.
+/// Returns the line about users, machines and host names with access.
 pub(crate) fn access(listen: SocketAddr, hosts: &Hosts) -> String {
     let names = match hosts {
         Hosts::LocalAnd(names) => names.join(", "),
@@ -57,7 +58,7 @@ pub(crate) fn access(listen: SocketAddr, hosts: &Hosts) -> String {
     )
 }
 
-/// Which limits hold.
+/// Returns the line about the limits.
 pub(crate) fn limits(
     engine: &EngineConfig,
     listener: &ListenerConfig,

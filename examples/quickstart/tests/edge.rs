@@ -1,4 +1,4 @@
-//! The real binary's edge: who may take how many files, and pages behind a proxy.
+//! The edge of the real binary: bounds on open files, and pages behind a proxy.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -24,13 +24,13 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 struct Server {
     _process: Child,
     address: SocketAddr,
-    /// What it has logged until it listened.
+    /// Its log until it listens.
     before: String,
     log: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
-    /// Starts on a free port, in a shell that has run this first.
+    /// Starts on a free port, in a shell that runs `first` before.
     async fn start(first: &str, arguments: &str) -> Self {
         let binary = env!("CARGO_BIN_EXE_quickstart");
         let line = format!("{first} exec {binary} --listen 127.0.0.1:0 {arguments}");
@@ -45,7 +45,8 @@ impl Server {
         let mut log = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut before = String::new();
         loop {
-            let line = within(log.next_line()).await.unwrap().expect("it says where it listens");
+            let line =
+                within(log.next_line()).await.unwrap().expect("the server did not log its address");
             before += &line;
             if let Some((_, rest)) = line.split_once("open http://") {
                 let address = rest.split(' ').next().unwrap().parse().unwrap();
@@ -54,17 +55,18 @@ impl Server {
         }
     }
 
-    /// What comes back for a request, as long as it fits into one read.
+    /// Sends a request and returns its response, which fits into one read.
     async fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         read(&mut stream).await
     }
 
-    /// The next warning.
+    /// Returns the next warning.
     async fn warning(&mut self) -> String {
         loop {
-            let line = within(self.log.next_line()).await.unwrap().expect("it warns");
+            let line =
+                within(self.log.next_line()).await.unwrap().expect("the server logged no warning");
             if line.contains("WARN") {
                 return line;
             }
@@ -84,7 +86,7 @@ async fn connect_from(address: &str, to: SocketAddr) -> TcpStream {
     within(socket.connect(to)).await.unwrap()
 }
 
-/// Posts commands, and gives all that comes back.
+/// Posts commands and returns the whole response.
 async fn post(stream: &mut TcpStream, body: &str) -> String {
     let post = format!(
         "POST /im/send HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -99,7 +101,7 @@ async fn post(stream: &mut TcpStream, body: &str) -> String {
     };
     while is_whole(&answer) != Some(true) {
         let more = read(stream).await;
-        assert!(!more.is_empty(), "it ended: {answer}");
+        assert!(!more.is_empty(), "the connection ended: {answer}");
         answer += &more;
     }
     answer
@@ -127,14 +129,14 @@ async fn one_address_cannot_exhaust_files() {
     assert!(limits.contains("ulimit -n") && limits.contains("256"), "{limits}");
     let full = server.warning().await;
     assert!(full.contains("127.0.0.1") && full.contains("max_connections_per_address"), "{full}");
-    // A newcomer is let in, and the store has files to write to.
+    // A client of another address is accepted, and the store has files to write to.
     let mut newcomer = connect_from("127.0.0.2", server.address).await;
     let body = r#"[{"t":"hello","id":1,"v":1,"user":"ann"},{"t":"create","id":2,"room":"tea"}]"#;
     let answer = post(&mut newcomer, body).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""seq":1"#), "{answer}");
 }
 
-/// As it starts without any flags for them: what `--help` says of sessions and rooms.
+/// Without flags: the bounds of sessions and rooms in `--help`.
 #[tokio::test]
 async fn quotas_per_address_are_enabled() {
     let server = Server::start("", "--store memory").await;
@@ -170,7 +172,7 @@ async fn quotas_per_address_are_enabled() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""seq":1"#), "{answer}");
 }
 
-/// A page of another name that leads here (DNS rebinding) has an origin of the same name.
+/// A page of a foreign name that resolves here (DNS rebinding) has an origin of the same name.
 #[tokio::test]
 async fn foreign_host_of_upgrade_is_refused() {
     let server = Server::start("", "--store memory").await;
@@ -182,7 +184,7 @@ async fn foreign_host_of_upgrade_is_refused() {
     }
 }
 
-/// The router takes the prefix off, and a slash with it.
+/// The router strips the prefix, and a slash with it.
 #[tokio::test]
 async fn double_slash_is_refused() {
     let server = Server::start("", "--store memory").await;
@@ -227,7 +229,7 @@ async fn rewritten_host_is_logged_and_allowed() {
     let kept = request("chat.example.org", "/im");
     assert!(server.ask(&kept).await.starts_with("HTTP/1.1 403"));
     assert!(server.warning().await.contains("chat.example.org"));
-    // A page of the server itself is no different.
+    // The same holds for a page of the server itself.
     assert!(server.ask(&request("evil.example", "/")).await.starts_with("HTTP/1.1 403"));
 
     let server = Server::start("", "--store memory --origin https://chat.example.org").await;

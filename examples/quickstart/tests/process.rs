@@ -1,4 +1,4 @@
-//! The real binary: how it ends, and folders that it does not take.
+//! The real binary: its shutdown, and folders that it refuses.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -29,12 +29,12 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 struct Server {
     process: Child,
     address: String,
-    /// Kept, so that what it says has somewhere to go.
+    /// Kept open, so that the process can write its log.
     _said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Server {
-    /// Starts on a free port and waits until it says which.
+    /// Starts on a free port and waits for the logged address.
     async fn start(arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_quickstart"))
             .args(["--listen", "127.0.0.1:0"])
@@ -47,7 +47,10 @@ impl Server {
             .unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
         loop {
-            let line = within(said.next_line()).await.unwrap().expect("it says where it listens");
+            let line = within(said.next_line())
+                .await
+                .unwrap()
+                .expect("the server did not log its address");
             if let Some((_, rest)) = line.split_once("open http://") {
                 let address = rest.split(' ').next().unwrap().to_owned();
                 return Self { process, address, _said: said };
@@ -80,7 +83,7 @@ async fn ask(socket: &mut Socket, command: Value) -> Value {
     }
 }
 
-/// Everything up to the end: the frames, and the close code.
+/// Reads everything up to the end: the frames, and the close code.
 async fn ending(socket: &mut Socket) -> (Vec<Value>, u16) {
     let mut frames = Vec::new();
     loop {
@@ -114,7 +117,7 @@ async fn terminated_server_asks_clients_to_return() {
             (&json!("disconnect"), &json!(4001), 4001),
             "{bye}"
         );
-        assert!(bye["retry_ms"].is_u64(), "it says when to come back: {bye}");
+        assert!(bye["retry_ms"].is_u64(), "the disconnect has a retry delay: {bye}");
         drop(ann);
         assert_eq!(within(server.process.wait()).await.unwrap().code(), Some(0), "{signal}");
 
@@ -123,7 +126,7 @@ async fn terminated_server_asks_clients_to_return() {
     }
 }
 
-/// Starts a server that must refuse its folder, and gives its last words.
+/// Starts a server that must refuse its folder, and returns its error.
 async fn refused(folder: &str) -> String {
     let server = Command::new(env!("CARGO_BIN_EXE_quickstart"))
         .args(["--listen", "127.0.0.1:0", "--store", &format!("sled:{folder}")])
@@ -164,12 +167,12 @@ async fn folder_in_use_refuses_second_server() {
 
     let mut ann = first.connect().await;
     let hello = json!({"t": "hello", "id": 1, "v": 1, "user": "ann"});
-    assert_eq!(ask(&mut ann, hello).await["t"], "ok", "the first one goes on");
+    assert_eq!(ask(&mut ann, hello).await["t"], "ok", "the first server is unaffected");
     let create = json!({"t": "create", "id": 2, "room": "tea", "open": true});
     assert_eq!(ask(&mut ann, create).await["seq"], 1);
 }
 
-/// Runs a command beside the server, and gives what it wrote to standard output.
+/// Runs a subcommand, and returns its standard output.
 async fn command(arguments: &[&str]) -> String {
     let done = Command::new(env!("CARGO_BIN_EXE_quickstart")).args(arguments).output();
     let done = within(done).await.unwrap();

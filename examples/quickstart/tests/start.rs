@@ -1,4 +1,4 @@
-//! The real binary's first lines, and the stores that it is built without.
+//! The first log lines of the real binary, and the stores that it is built without.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,13 +18,13 @@ fn quickstart(arguments: &[&str]) -> Command {
     command
 }
 
-/// What it says until it listens.
+/// Returns the log until the server listens.
 async fn first_lines(command: &mut Command) -> String {
     let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
     let mut all = String::new();
     while !all.contains("open http://") {
-        all += &said.next_line().await.unwrap().expect("it says where it listens");
+        all += &said.next_line().await.unwrap().expect("the server did not log its address");
         all.push('\n');
     }
     process.kill().await.unwrap();

@@ -1,4 +1,4 @@
-//! Where the bytes of requests go.
+//! Opening the streams that requests go over.
 
 use std::fmt;
 use std::io;
@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// Opens the streams that requests go over: by TCP unless told otherwise, but it may be a proxy, a Unix socket, or a
-/// network that a test disturbs.
+/// Opens the byte streams for requests: TCP by default, or a proxy, a Unix socket, or a network
+/// that a test disturbs.
 #[async_trait]
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Opens a stream to `authority`, a host and a port as in a URL. Whoever asks bounds the time that it takes.
+    /// Opens a stream to `authority`, a host and a port as in a URL. The caller bounds the time.
     ///
     /// # Errors
     ///
@@ -24,7 +24,7 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// By TCP.
+/// Dials by TCP.
 #[derive(Debug)]
 pub(super) struct Tcp;
 

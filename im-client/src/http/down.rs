@@ -1,5 +1,5 @@
-//! What comes down: an event stream, or one poll after the other. A stream that ends is taken up again from its stream position, and
-//! so is a poll whose answer was lost.
+//! The downlink: an event stream, or one poll after the other. A stream that ends is reopened from
+//! its stream position, and a poll whose answer was lost is repeated from there.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,22 +22,24 @@ use super::Down;
 use super::request::{Arriving, GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 use super::sse::{Parser, Said};
 
-/// How long the head of an answer may take beyond what the server was asked to wait.
+/// Time for the head of an answer, beyond the wait that the server was asked for.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a stream may say nothing, heartbeats included.
+/// Longest silence of a stream; heartbeats end it.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Tries to take a stream or a poll up again before the connection counts as lost. The pauses before them are 100 ms, 400 ms
-/// and 1.6 s.
+/// Tries to reopen a stream or to repeat a poll before the connection counts as lost. The pauses
+/// before them are 100 ms, 400 ms and 1.6 s.
 const TRIES: u32 = 3;
-/// The pause before a stream that was open is taken up again, where the server names none by `retry:`.
+/// The pause before an open stream is reopened, if the server sends no `retry:`.
 const RETRY: Duration = Duration::from_millis(1500);
-/// What a server may name: a client neither asks without a pause nor stays away.
+/// Bounds of the server's `retry:`: a client never retries without a pause and never waits too
+/// long.
 const RETRY_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// A long poll that took this long was held.
+/// A long poll that took at least this long was held by the server.
 const HELD: Duration = Duration::from_secs(1);
-/// The pause after a long poll that was not held and brought nothing: wire/SPEC.md, "Polling".
+/// The pause after a long poll that was not held and returned nothing: wire/SPEC.md, "Polling".
 const UNHELD_PAUSE: Duration = Duration::from_secs(2);
-/// A stream position has 2,048 characters at most: an answer with more bytes than this brings something beside it.
+/// A stream position has at most 2,048 characters: an answer with more bytes than this contains
+/// more than a position.
 const POSITION_ALONE: usize = 2_048 + 64;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -46,25 +48,25 @@ pub(super) struct StreamReader {
     requests: Requests,
     encoding: Encoding,
     down: Down,
-    /// Where we stand.
+    /// The stream position.
     position: Option<String>,
     ready: VecDeque<Incoming>,
     stream: Option<(Body, Parser)>,
-    /// The response to a poll, of which more is to come.
+    /// The response to a poll, while it arrives.
     answer: Option<Arriving>,
     /// When the last poll was sent.
     requested_at: Instant,
-    /// Before then no further poll, unless a POST is answered.
+    /// No poll before this time, unless a POST is answered.
     rest: Option<Instant>,
-    /// A POST was answered: what it did may have something to say.
+    /// Notified when a POST was answered: its commands may have produced pushes.
     posted: Arc<Notify>,
-    /// Requests that failed since the last one that worked.
+    /// Requests that failed since the last one that succeeded.
     failures: u32,
-    /// Part of something has come down.
+    /// Set once some bytes have arrived.
     heard: bool,
-    /// Part of a stream, or a whole answer to a poll, has come down.
+    /// Set once part of a stream, or a whole answer to a poll, has arrived.
     worked: bool,
-    /// The pause before a stream is taken up again.
+    /// The pause before a stream is reopened.
     retry: Duration,
 }
 
@@ -89,7 +91,7 @@ impl StreamReader {
         }
     }
 
-    /// The next thing that comes down.
+    /// Returns the next thing that arrives.
     pub(super) async fn next(&mut self) -> Result<Incoming, LinkError> {
         loop {
             if let Some(incoming) = self.ready.pop_front() {
@@ -107,14 +109,14 @@ impl StreamReader {
         }
     }
 
-    /// Waits until the next try is due. An error that comes back ends the connection.
+    /// Waits until the next try is due. A returned error ends the connection.
     async fn recover(&mut self, error: LinkError) -> Result<(), LinkError> {
         let was_open = self.stream.take().is_some();
-        // What the server says counts at once; what the network does may pass.
+        // A coded refusal by the server is final; a network failure may pass.
         if error.code.is_some() || (error.unfit && !self.worked) {
             return Err(error);
         }
-        // The greeting has just come through, so that silence here is this transport's.
+        // The greeting has just succeeded, so silence here is the fault of this transport.
         if !self.heard && !error.gateway {
             return Err(LinkError { unfit: true, ..error });
         }
@@ -122,7 +124,7 @@ impl StreamReader {
         if self.failures >= tries {
             return Err(LinkError { unfit: error.unfit || !self.worked, ..error });
         }
-        tracing::debug!(%error, "what comes down was interrupted");
+        tracing::debug!(%error, "the downlink was interrupted");
         self.failures += 1;
         if error.gateway {
             gateway_pause(&error, self.failures).await;
@@ -135,7 +137,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// A request did what it was made for.
+    /// Records that a request succeeded.
     fn works(&mut self) {
         (self.failures, self.heard, self.worked) = (0, true, true);
     }
@@ -145,14 +147,14 @@ impl StreamReader {
             self.stream = Some((self.open_stream().await?, Parser::default()));
         }
         let Some((stream, parser)) = &mut self.stream else { return Ok(()) };
-        // Our servers say something at once; what holds it back would hold back all.
+        // Our servers send something at once; a proxy that buffers it would buffer everything.
         let silence = if self.heard { SILENCE } else { PATIENCE };
         let frame = tokio::time::timeout(silence, stream.frame()).await;
-        let frame = frame.map_err(|_| LinkError::cut("the stream says nothing any more"))?;
+        let frame = frame.map_err(|_| LinkError::cut("the stream has become silent"))?;
         let Some(frame) = frame else { return Err(LinkError::cut("the stream has ended")) };
         let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
         let Ok(piece) = frame.into_data() else { return Ok(()) };
-        let said = parser.push(&piece).map_err(|_| LinkError::unfit("this is no event stream"))?;
+        let said = parser.push(&piece).map_err(|_| LinkError::unfit("not an event stream"))?;
         for said in said {
             match said {
                 Said::Data(data) => {
@@ -187,7 +189,7 @@ impl StreamReader {
             return Ok(response.into_body());
         }
         body(response, || {}).await?;
-        Err(LinkError::unfit("something between us and the server gives no event stream"))
+        Err(LinkError::unfit("the response is not an event stream; a proxy may have replaced it"))
     }
 
     /// Waits until the next poll is due.
@@ -199,15 +201,16 @@ impl StreamReader {
             }
         }
         self.requested_at = Instant::now();
-        // What was posted before comes down by this poll.
+        // The next poll covers what was posted before.
         let _ = self.posted.notified().now_or_never();
         if let Down::ShortPoll(every) = self.down {
-            // For the case that it fails.
+            // Applies if the poll fails.
             self.rest = Some(self.requested_at + every);
         }
     }
 
-    /// A poll was answered. The next one follows at once, unless this one brought nothing and was not held.
+    /// Plans the next poll after an answer: at once, unless this one returned nothing and was not
+    /// held.
     fn plan_next(&mut self, brought_something: bool) {
         let now = Instant::now();
         let (pause, was_held) = match self.down {
@@ -249,7 +252,7 @@ impl StreamReader {
         self.read_answer(Arriving::new(response)).await
     }
 
-    /// The next piece of a poll's response.
+    /// Reads the next piece of a poll's response.
     async fn read_answer(&mut self, mut answer: Arriving) -> Result<(), LinkError> {
         while answer.piece().await? {
             if answer.is_good() {
@@ -261,7 +264,8 @@ impl StreamReader {
         }
         let tag = answer.headers().get(header::ETAG).and_then(position_of);
         let frames = answer.whole()?;
-        // Something on the way may have changed the tag; what is not at the end is looked for.
+        // A proxy may have changed the tag: if the body does not end with it, the position is read
+        // from the body.
         let position = match tag.filter(|position| ends_with(&frames, position)) {
             Some(position) => Some(position),
             None => position_in(&frames, self.encoding)?,
@@ -274,28 +278,28 @@ impl StreamReader {
     }
 }
 
-/// The stream position that an entity tag of ours is.
+/// The stream position in one of our entity tags.
 fn position_of(tag: &HeaderValue) -> Option<String> {
     let tag = tag.to_str().ok()?;
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     Some(tag.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
-/// Whether the last frame holds this stream position.
+/// Whether the last frame contains this stream position.
 fn ends_with(frames: &[u8], position: &str) -> bool {
     let frame = position.len() + 32;
     let end = &frames[frames.len().saturating_sub(frame)..];
     !position.is_empty() && end.windows(position.len()).any(|part| part == position.as_bytes())
 }
 
-/// Whether a poll's answer holds anything but a stream position.
+/// Whether a poll's answer contains anything but a stream position.
 fn brings_something(frames: &[u8], encoding: Encoding) -> bool {
     let is_mark = |frame: &Value| frame.get("t").and_then(Value::as_text) == Some("position");
     frames.len() > POSITION_ALONE
         || decode(frames, encoding, &generous()).map_or(true, |frames| !frames.iter().all(is_mark))
 }
 
-/// The stream position at the end of what a poll gave.
+/// The stream position at the end of a poll's answer.
 fn position_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, LinkError> {
     let read = decode(frames, encoding, &generous()).map_err(|e| nonsense(&e))?;
     let is_mark = |frame: &&Value| frame.get("t").and_then(Value::as_text) == Some("position");
@@ -303,7 +307,7 @@ fn position_in(frames: &[u8], encoding: Encoding) -> Result<Option<String>, Link
     Ok(position.and_then(Value::as_text).map(str::to_owned))
 }
 
-/// A message of an event stream, which is always in JSON, as the client reads it.
+/// Converts a message of an event stream, which is always JSON, to the client's encoding.
 fn in_encoding(json: Bytes, encoding: Encoding) -> Result<Bytes, LinkError> {
     if encoding == Encoding::Json {
         return Ok(json);
@@ -318,7 +322,7 @@ mod tests {
 
     use super::*;
 
-    /// The ETag is the stream position only if the last frame of the body has the same one.
+    /// The ETag is the stream position only if the last frame of the body contains the same one.
     #[test]
     fn position_is_etag_with_matching_frame() {
         let tag = HeaderValue::from_static("W/\"AQAAAA\"");

@@ -1,5 +1,6 @@
-//! One connection's task. Posts messages one after the other, so that their order stands, and reads what comes down. While
-//! a message is under way that changes what is followed, what comes down waits: its answer comes first.
+//! One connection's task. Posts messages one after the other, which preserves their order, and
+//! reads the downlink. While a message that changes subscriptions is being posted, the downlink
+//! waits: the answer must come first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +25,9 @@ use super::down::StreamReader;
 use super::queue::{Message, Queue};
 use super::request::{GATEWAY_TRIES, Requests, Server, body, gateway_pause};
 
-/// How long a POST may take beyond the time that its body takes.
+/// Time for a POST, beyond the time that its body takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The slowest uplink for which a POST is given its time, in bytes a second.
+/// The slowest uplink whose POSTs do not time out, in bytes a second.
 const SLOWEST: u64 = 500;
 
 /// The header that names the session.
@@ -38,26 +39,27 @@ pub(super) struct Driver {
     down: Down,
     outgoing: Queue,
     incoming: Sender<Incoming>,
-    /// Ends when the connection closes: nobody reads then, and what waits on its way up goes up nevertheless.
+    /// Resolves when the connection closes: the application reads no more, and queued messages are
+    /// still posted.
     closing: oneshot::Receiver<()>,
     closes: bool,
-    /// Where posts go while none is under way.
+    /// The connection for POSTs while none is in progress.
     requests: Option<Requests>,
-    /// What comes down next. Kept while other things happen, so that no poll is given up.
+    /// The pending read of the downlink. Kept across other work, so that no poll is abandoned.
     reading: Option<Reading>,
-    /// Tells what comes down of every POST that was answered.
+    /// Notifies the downlink of every POST that was answered.
     posted: Arc<Notify>,
 }
 
 /// A message that is being posted.
 struct Posting {
     answer: BoxFuture<'static, (Requests, Result<Bytes, LinkError>)>,
-    /// What comes down has to wait for the answer.
+    /// The downlink has to wait for the answer.
     first: bool,
 }
 
 enum Happened {
-    /// The application wants to write, or nobody holds the connection any more.
+    /// The application wrote a message; `None` if the connection was dropped.
     Message(Option<Message>),
     Answered(Requests, Result<Bytes, LinkError>),
     Down(Box<StreamReader>, Result<Incoming, LinkError>),
@@ -108,7 +110,7 @@ impl Driver {
                 }
             };
             let last = passed_on.is_err();
-            // Nobody listens any more if this fails.
+            // An error means that the receiver is gone.
             let gone = self.pass_on(passed_on.unwrap_or_else(Incoming::Closed)).await.is_err();
             if gone || last {
                 return;
@@ -158,7 +160,7 @@ impl Driver {
             for failures in 1..tries {
                 match post_once(&mut requests, request.clone(), &mut heard).await {
                     Err(error) if error.gateway => {
-                        tracing::debug!(%error, "the message is posted again");
+                        tracing::debug!(%error, "retrying the POST");
                         gateway_pause(&error, failures).await;
                     }
                     answer => return (requests, answer),
@@ -170,7 +172,7 @@ impl Driver {
         Some(Posting { answer, first })
     }
 
-    /// Looks for the welcome, with which the downlink can be opened.
+    /// Looks for the welcome, which contains what the downlink needs to open.
     fn on_replies(&mut self, replies: Bytes) -> Result<Incoming, LinkError> {
         if self.reading.is_none() {
             let frames = decode(&replies, self.encoding, &generous()).map_err(|e| nonsense(&e))?;
@@ -179,7 +181,7 @@ impl Driver {
                 self.outgoing.gather_within(welcome.limits);
                 let session = format!("{} {}", welcome.session, welcome.secret.expose());
                 let session = HeaderValue::from_str(&session)
-                    .map_err(|_| LinkError::unfit("the session fits no header"))?;
+                    .map_err(|_| LinkError::unfit("the session id fits into no header"))?;
                 self.server.headers.insert(SESSION, session);
                 let (server, posted) = (self.server.clone(), self.posted.clone());
                 let reader = StreamReader::new(server, self.encoding, self.down, posted);
@@ -197,7 +199,7 @@ impl Driver {
     }
 }
 
-/// Posts the message. Pieces of the response are signs of life.
+/// Posts the message. Each piece of the response is a sign of life.
 async fn post_once(
     requests: &mut Requests,
     request: Request<Full<Bytes>>,
@@ -207,7 +209,7 @@ async fn post_once(
     let patience = PATIENCE + Duration::from_millis(1000 * bytes / SLOWEST);
     let response = requests.send(request, patience).await?;
     body(response, || {
-        // One that waits already says the same.
+        // A full channel holds a sign of life already.
         let _ = heard.try_send(Incoming::Heard);
     })
     .await

@@ -3,11 +3,11 @@
 //! | module | what it does |
 //! |---|---|
 //! | `driver` | one connection's task: posts, reads, and keeps both in order |
-//! | `queue` | what waits on its way up |
-//! | `down` | what comes down, by stream or poll |
+//! | `queue` | messages that wait to be posted |
+//! | `down` | the downlink, by stream or poll |
 //! | `request` | HTTP/1.1 requests over connections that are kept |
-//! | `dial` | where their bytes go |
-//! | `sse` | reading an event stream |
+//! | `dial` | opening the streams for requests |
+//! | `sse` | parsing an event stream |
 
 mod dial;
 mod down;
@@ -38,18 +38,18 @@ use request::Server;
 
 pub use dial::{ByteStream, Dial};
 
-/// How pushes come down.
+/// How pushes arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Down {
     /// As an event stream (SSE).
     Stream,
-    /// By requests that wait at the server for up to this long.
+    /// By requests that the server holds for up to this long.
     LongPoll(Duration),
-    /// By requests that are answered at once, with this pause after one that brought nothing.
+    /// By requests that are answered at once, with this pause after one that returned nothing.
     ShortPoll(Duration),
 }
 
-/// Connects over plain HTTP/1.1, where WebSocket does not get through.
+/// Connects over plain HTTP/1.1, for networks that block WebSocket.
 #[derive(Debug, Clone)]
 pub struct Http {
     url: String,
@@ -58,38 +58,40 @@ pub struct Http {
     dial: Option<Arc<dyn Dial>>,
 }
 
-/// Messages that wait on their way up, to go together.
+/// Messages that wait to be posted together.
 const QUEUE: usize = 16;
 
 impl Http {
-    /// To a server at `http://host:port/prefix`, where it has `/send`, `/sse` and `/poll`.
+    /// Connects to a server at `http://host:port/prefix`, which has `/send`, `/sse` and `/poll`
+    /// below it.
     pub fn new(url: impl Into<String>, down: Down) -> Self {
         Self { url: url.into(), headers: Vec::new(), down, dial: None }
     }
 
-    /// By an event stream.
+    /// Connects with an event stream as the downlink.
     pub fn stream(url: impl Into<String>) -> Self {
         Self::new(url, Down::Stream)
     }
 
-    /// By long polling, each poll for up to 25 s.
+    /// Connects with long polling, each poll for up to 25 s.
     pub fn long_poll(url: impl Into<String>) -> Self {
         Self::new(url, Down::LongPoll(Duration::from_secs(25)))
     }
 
-    /// By short polls: every two seconds, and at once after one that brought something and after every answer to a command.
+    /// Connects with short polls: every two seconds, and at once after one that returned something
+    /// and after every answer to a command.
     pub fn short_poll(url: impl Into<String>) -> Self {
         Self::new(url, Down::ShortPoll(Duration::from_secs(2)))
     }
 
-    /// Sends a header with every request: a cookie, say, or a bearer token.
+    /// Adds a header to every request: for example a cookie or a bearer token.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Reaches the server another way than by TCP.
+    /// Sets how streams to the server are opened, instead of by TCP.
     #[must_use]
     pub fn dial(mut self, dial: impl Dial) -> Self {
         self.dial = Some(Arc::new(dial));
@@ -107,11 +109,11 @@ impl Http {
 
 #[async_trait]
 impl Link for Http {
-    /// Nothing is sent before the first message, which has to be the greeting.
+    /// Sends nothing before the first message, which has to be the greeting.
     async fn connect(&self, encoding: Encoding) -> Result<Connected, LinkError> {
         let server = self.server()?;
         let (messages, outgoing) = mpsc::channel(QUEUE);
-        // What came down waits in the network, or the answers to commands would have to wait behind it.
+        // No buffer: pushes wait in the network, or the answers to commands would wait behind them.
         let (incoming, arrives) = mpsc::channel(0);
         let (running, ended) = oneshot::channel();
         let (open, closing) = oneshot::channel();
@@ -127,12 +129,12 @@ impl Link for Http {
     }
 }
 
-/// What the driver is given to post.
+/// Sends messages to the driver.
 struct Outgoing {
     messages: mpsc::Sender<Bytes>,
-    /// Dropped when it closes: nobody has to be waited for any more who reads what arrives.
+    /// Dropped on close: the driver need not deliver what arrives any more.
     open: Option<oneshot::Sender<()>>,
-    /// Ends with the driver.
+    /// Resolves when the driver ends.
     ended: oneshot::Receiver<()>,
 }
 
@@ -155,17 +157,17 @@ impl Sink<Bytes> for Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when all has been posted and answered: there is no good-bye but that.
+    /// Ready when all messages have been posted and answered; there is no other closing handshake.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         self.messages.disconnect();
         self.open = None;
-        // Nothing is ever sent: it ends when the driver does.
+        // No value is ever sent: the future resolves when the driver drops the sender.
         let _ended = ready!(self.ended.poll_unpin(cx));
         Poll::Ready(Ok(()))
     }
 }
 
-/// What arrives, and the task that fetches it, which ends with this: requests that are under way are cut off.
+/// What arrives, and the task that fetches it. Dropping this aborts the task and its requests.
 struct Arriving {
     arrives: mpsc::Receiver<Incoming>,
     driver: AbortHandle,

@@ -1,5 +1,5 @@
-//! What waits on its way up. While one POST is under way, what is written meanwhile gathers, and goes up together in the
-//! next one, as far as the server takes it: a message each would cost a round trip each.
+//! Messages that wait to be posted. Messages written during a POST are combined into the next one,
+//! within the server's limits: one POST each would cost a round trip each.
 
 use bytes::Bytes;
 use futures::channel::mpsc::Receiver;
@@ -11,21 +11,21 @@ use crate::refusal::generous;
 pub(super) struct Queue {
     outgoing: Receiver<Bytes>,
     encoding: Encoding,
-    /// What the server takes in one message. Until it has said so, messages go up as they are.
+    /// The server's limits for one message. Until they are known, messages are posted uncombined.
     limits: Option<ServerLimits>,
-    /// Did not fit into the POST before.
+    /// A message that did not fit into the previous POST.
     held: Option<Message>,
 }
 
-/// One message, as it was written or put together of several.
+/// One message, as it was written or combined from several.
 pub(super) struct Message {
     frames: Vec<Value>,
     bytes: usize,
-    /// As it was written, if it is one.
+    /// The bytes as they were written, if the message is not combined.
     whole: Option<Bytes>,
 }
 
-/// Bytes at most for the beginning of a list, in either encoding.
+/// Most bytes of a list's header, in either encoding.
 const LIST: usize = 5;
 
 impl Queue {
@@ -33,13 +33,13 @@ impl Queue {
         Self { outgoing, encoding, limits: None, held: None }
     }
 
-    /// From now on messages may be put together within these limits.
+    /// From now on messages may be combined within these limits.
     pub(super) fn gather_within(&mut self, limits: ServerLimits) {
         self.limits = Some(limits);
     }
 
-    /// All that waits and fits together, in its order; `None` once nobody will write any more. May be given up and asked
-    /// again without loss.
+    /// Returns all waiting messages that fit together, in order; `None` once the sender is dropped.
+    /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Message> {
         let mut message = match self.held.take() {
             Some(held) => held,
@@ -60,7 +60,7 @@ impl Queue {
 
 impl Message {
     fn read(whole: Bytes, encoding: Encoding) -> Self {
-        // The client wrote it itself. Were it broken, the server would say so.
+        // The client wrote this message itself. If it is invalid, the server will say so.
         let frames = decode(&whole, encoding, &generous()).unwrap_or_default();
         Self { frames, bytes: whole.len(), whole: Some(whole) }
     }
@@ -81,12 +81,12 @@ impl Message {
 
     fn append(&mut self, more: Self) {
         self.frames.extend(more.frames);
-        // A comma, or a bracket each that falls away.
+        // A comma, or one bracket each that is omitted.
         self.bytes += more.bytes + 1;
         self.whole = None;
     }
 
-    /// Whether what comes down has to be looked at after the answer to this message.
+    /// Whether the downlink has to wait for the answer to this message.
     pub(super) fn changes_subscriptions(&self) -> bool {
         let kind = |frame: &Value| {
             let kind = frame.get("t").and_then(Value::as_text);
@@ -95,7 +95,7 @@ impl Message {
         self.frames.iter().any(kind)
     }
 
-    /// The credentials that the message shows, if it does.
+    /// The credentials in the message, if there are any.
     pub(super) fn token(&self) -> Option<&str> {
         let shows = |frame: &&Value| {
             matches!(frame.get("t").and_then(Value::as_text), Some("hello" | "refresh"))
@@ -132,7 +132,7 @@ mod tests {
         ServerLimits { message_bytes, content_bytes, batch, in_flight, page, rooms, depth, values }
     }
 
-    /// What goes up if pings 1 to `count` wait, in pairs and alone by turns.
+    /// The posts that result if pings 1 to `count` wait, alternately in pairs and alone.
     async fn posts(limits: Option<ServerLimits>, count: u64, encoding: Encoding) -> Vec<Vec<u64>> {
         let (mut messages, outgoing) = mpsc::channel(16);
         let mut queue = Queue::new(outgoing, encoding);

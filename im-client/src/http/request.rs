@@ -18,33 +18,34 @@ use crate::refusal::refused;
 
 use super::dial::{Dial, Tcp};
 
-/// Bytes of a response that are read: more than any that a server gives.
+/// Most bytes of a response: more than any server sends.
 const MAX_BODY: usize = 16 << 20;
 
-/// How long a response may bring nothing once it has begun.
+/// Longest silence within a response.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// How often a request is made that a gateway has no answer to.
+/// Tries of a request whose answers come from a gateway without an answer of the server.
 pub(super) const GATEWAY_TRIES: u32 = 4;
 
-/// The pause after so many such answers: 250 ms, doubled each time, or what the gateway asks for, 5 s at most.
+/// The pause after `failures` such answers: 250 ms, doubled each time, or the gateway's
+/// `Retry-After`, at most 5 s.
 pub(super) async fn gateway_pause(error: &LinkError, failures: u32) {
     let pause = Duration::from_millis(125 << failures.min(5));
     let pause = pause.max(error.retry_after.unwrap_or_default().min(Duration::from_secs(5)));
     tokio::time::sleep(pause).await;
 }
 
-/// Where the server is.
+/// A server's address.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
     authority: String,
     /// The path before `/send`, `/sse` and `/poll`.
     prefix: String,
-    /// What every request carries.
+    /// Headers of every request.
     pub(super) headers: HeaderMap,
-    /// The credentials that the client has shown last. Every request carries them, unless `headers` has others.
+    /// The credentials sent last. Every request has them, unless `headers` has others.
     bearer: Arc<Mutex<Option<HeaderValue>>>,
-    /// How it is reached.
+    /// How streams to the server are opened.
     pub(super) dial: Arc<dyn Dial>,
 }
 
@@ -53,9 +54,9 @@ impl Server {
         let uri: Uri = url.parse().map_err(|e| format!("{url}: {e}"))?;
         match uri.scheme_str() {
             Some("http") => {}
-            _ => return Err(format!("{url}: an address that begins with http:// was expected")),
+            _ => return Err(format!("{url}: the address must begin with http://")),
         }
-        let authority = uri.authority().ok_or_else(|| format!("{url}: names no host"))?;
+        let authority = uri.authority().ok_or_else(|| format!("{url}: the address has no host"))?;
         let authority = match authority.port() {
             Some(_) => authority.to_string(),
             None => format!("{authority}:80"),
@@ -65,19 +66,19 @@ impl Server {
         Ok(Self { authority, prefix, headers, bearer, dial })
     }
 
-    /// The client shows these credentials from now on, in every request of every clone of this.
+    /// Adds these credentials to every later request of every clone of this.
     pub(super) fn show(&self, token: &str) {
         let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}")) else {
-            return tracing::warn!("these credentials fit no header and go with the greeting only");
+            return tracing::warn!("the token fits into no header: only the greeting contains it");
         };
         value.set_sensitive(true);
         *self.bearer.lock() = Some(value);
     }
 
-    /// A request to the server's `path`, with what every request carries.
+    /// A request to the server's `path`, with the headers of every request.
     pub(super) fn request(&self, path: &str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
-        // Made of what was parsed before, and of texts that stream positions are made of.
+        // Cannot fail: composed of a parsed prefix and of the characters of stream positions.
         *request.uri_mut() = format!("{}{path}", self.prefix).parse().unwrap_or_default();
         *request.headers_mut() = self.headers.clone();
         if let Some(bearer) = &*self.bearer.lock() {
@@ -106,7 +107,8 @@ impl Requests {
         &self.server
     }
 
-    /// Sends a request, over the connection that is there or a new one. The response's head must come within `patience`.
+    /// Sends a request, over the open connection or a new one. The response's head must arrive
+    /// within `patience`.
     pub(super) async fn send(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -139,7 +141,7 @@ async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, LinkError>
     let cut = |e: &dyn std::fmt::Display| LinkError::cut(format!("{}: {e}", server.authority));
     let stream = server.dial.dial(&server.authority).await.map_err(|e| cut(&e))?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| cut(&e))?;
-    // It ends when the sender is dropped and the last response was read or dropped.
+    // The task ends when the sender is dropped and the last response was read or dropped.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an HTTP connection ended");
@@ -148,7 +150,8 @@ async fn connect(server: &Server) -> Result<SendRequest<Full<Bytes>>, LinkError>
     Ok(sender)
 }
 
-/// A response whose body arrives in pieces. However long it takes, each piece is a sign of life.
+/// A response whose body arrives in pieces. Each piece is a sign of life, however long the body
+/// takes.
 #[derive(Debug)]
 pub(super) struct Arriving {
     head: Parts,
@@ -166,7 +169,7 @@ impl Arriving {
         &self.head.headers
     }
 
-    /// Whether it is what was asked for, and no refusal.
+    /// Whether the response is a success, not a refusal.
     pub(super) fn is_good(&self) -> bool {
         self.head.status.is_success()
     }
@@ -174,7 +177,7 @@ impl Arriving {
     /// Waits for the next piece. Returns whether there may be more.
     pub(super) async fn piece(&mut self) -> Result<bool, LinkError> {
         let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
-        let frame = frame.map_err(|_| LinkError::cut("a response that did not go on"))?;
+        let frame = frame.map_err(|_| LinkError::cut("the response stopped before its end"))?;
         let Some(frame) = frame else { return Ok(false) };
         let frame = frame.map_err(|e| LinkError::cut(e.to_string()))?;
         if let Ok(data) = frame.into_data() {
@@ -186,7 +189,7 @@ impl Arriving {
         Ok(!self.body.is_end_stream())
     }
 
-    /// The whole body of a good response; a refusal becomes the error that it tells of.
+    /// Returns the whole body of a good response; a refusal is converted to its error.
     pub(super) fn whole(self) -> Result<Bytes, LinkError> {
         let Self { head, bytes, .. } = self;
         if head.status.is_success() {
@@ -196,8 +199,8 @@ impl Arriving {
     }
 }
 
-/// The whole body of a good response; a refusal becomes the error that it tells of. `alive` is called with each piece
-/// of a good one: the page of something in between is no sign of life of the server.
+/// Returns the whole body of a good response; a refusal is converted to its error. `alive` is
+/// called with each piece of a good one: an error page of a proxy is no sign of life of the server.
 pub(super) async fn body(
     response: Response<Body>,
     mut alive: impl FnMut(),

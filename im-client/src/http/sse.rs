@@ -1,42 +1,43 @@
-//! Reading an event stream (WHATWG HTML, section 9.2.6 "Interpreting an event stream"), as far as our servers write one.
+//! Reading an event stream (WHATWG HTML, section 9.2.6 "Interpreting an event stream"), as far as
+//! our servers write one.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// What a stream says.
+/// One item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Said {
     /// A message.
     Data(Bytes),
-    /// Where the reader stands.
+    /// A stream position.
     Id(String),
-    /// A comment: somebody is there.
+    /// A comment, sent as a sign of life.
     Comment,
-    /// How long to wait before the stream is taken up again.
+    /// How long to wait before the stream is reopened.
     Retry(Duration),
 }
 
-/// Puts lines together out of the pieces that arrive.
+/// Assembles lines from the pieces that arrive.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     rest: BytesMut,
-    /// How much of `rest` was searched for the end of a line.
+    /// How many bytes of `rest` were searched for the end of a line.
     searched: usize,
     data: Vec<u8>,
     has_data: bool,
     id: Option<String>,
 }
 
-/// A stream that is none, or a line that is too long.
+/// Not an event stream, or a line that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Bytes of a block: more than any message of a server.
+/// Most bytes of a block: more than any message of a server.
 const MAX_BLOCK: usize = 16 << 20;
 
 impl Parser {
-    /// Takes a piece. Gives what was completed by it.
+    /// Adds a piece. Returns the items that it completed.
     pub(super) fn push(&mut self, piece: &[u8]) -> Result<Vec<Said>, TooLong> {
         self.rest.extend_from_slice(piece);
         let mut said = Vec::new();
@@ -79,7 +80,7 @@ impl Parser {
         }
     }
 
-    /// The end of a block. Its id stands also if it has no data.
+    /// Ends a block. Its id counts also if it has no data.
     fn dispatch(&mut self, said: &mut Vec<Said>) {
         if std::mem::take(&mut self.has_data) {
             said.push(Said::Data(std::mem::take(&mut self.data).into()));
@@ -140,7 +141,7 @@ mod tests {
     #[test]
     fn event_streams_parse_in_any_pieces() {
         let scenarios = scenarios("event stream");
-        assert!(!scenarios.is_empty(), "no scenarios were found");
+        assert!(!scenarios.is_empty(), "found no scenarios");
         for (name, scenario) in scenarios {
             let stream = scenario.get("text").and_then(Value::as_text).unwrap().as_bytes();
             let expected = scenario.get("output").and_then(Value::as_array).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Reconnect;
 
-/// How long to wait before the next try.
+/// The pauses before reconnections.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     policy: Reconnect,
@@ -13,18 +13,18 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// `seed` makes the draws; the same seed draws the same.
+    /// `seed` determines the random pauses.
     pub(crate) fn new(policy: Reconnect, seed: u64) -> Self {
         Self { policy, failures: 0, random: seed | 1 }
     }
 
-    /// It worked: the next pause is a first one.
+    /// Records a success: the next pause starts from the shortest.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// The pause before the next try, or `None` if there is to be none. `at_least` is the server's wish, to which as
-    /// much as half is added at random.
+    /// Returns the pause before the next try, or `None` after the last one. `at_least` is the
+    /// server's `retry_ms`, to which up to half is added at random.
     pub(crate) fn next(&mut self, at_least: Option<Duration>) -> Option<Duration> {
         if self.policy.attempts.is_some_and(|most| self.failures >= most) {
             return None;
@@ -39,7 +39,7 @@ impl Backoff {
         })
     }
 
-    /// From 0 to 1. xorshift64 (Marsaglia, 2003): spreading clients out needs no better.
+    /// Returns a number from 0 to 1. xorshift64 (Marsaglia, 2003) suffices to spread clients out.
     fn draw(&mut self) -> f64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

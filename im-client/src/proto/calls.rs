@@ -1,4 +1,4 @@
-//! What the application calls for, from the call to the command.
+//! Calls of the application, from the call to the command.
 
 use std::time::Instant;
 
@@ -10,17 +10,18 @@ use crate::error::{Error, ErrorKind};
 use super::flight::{Origin, Pending};
 use super::{Machine, Output, Phase, message_id};
 
-/// What is known of a call that failed.
+/// The outcome of a call that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The server did not do it.
+    /// The server did not carry it out.
     Refused,
-    /// It may have been done.
+    /// It may have been carried out.
     Unknown,
 }
 
 impl Machine {
-    /// The application calls for these things. Each answer comes as [`Output::Reply`] under the number returned.
+    /// Queues calls of the application. Each answer comes as [`Output::Reply`] under the returned
+    /// number.
     pub(crate) fn on_commands(&mut self, now: Instant, bodies: Vec<CommandBody>) -> Vec<CommandId> {
         let ids = bodies.into_iter().map(|body| self.accept(body)).collect();
         self.flush(now);
@@ -59,7 +60,7 @@ impl Machine {
                 Err(Error::new(
                     ErrorKind::Offline,
                     None,
-                    "there is no connection now; a signal makes no sense later",
+                    "there is no connection; an ephemeral message is not queued",
                 ))
             }
             CommandBody::Send { content: value, .. }
@@ -69,7 +70,7 @@ impl Machine {
         }
     }
 
-    /// A value that no server takes is refused here: on the wire it would cost the connection.
+    /// Refuses a value that no server accepts: on the wire it would cost the connection.
     fn check_value(&self, value: &Value) -> Result<(), Error> {
         let mut limits = Limits::default();
         limits.max_content_bytes = usize::try_from(self.limits.content_bytes).unwrap_or(usize::MAX);
@@ -79,8 +80,8 @@ impl Machine {
         Content::new(value, &limits).map(drop).map_err(refused)
     }
 
-    /// A call of the application's failed. The server's checkpoint may hold a room that is not subscribed here: one that
-    /// could not be left, or of which nobody knows.
+    /// Handles a failed call of the application. The server's checkpoint may contain a room that is
+    /// not subscribed here: one whose unsubscription failed, or one that this client does not know.
     pub(super) fn call_failed(&mut self, id: CommandId, pending: &Pending, known: Outcome) {
         let (CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room }) =
             &pending.body
@@ -89,7 +90,7 @@ impl Machine {
         };
         self.rooms.call_returned(room, id, pending.order());
         if matches!((known, &pending.body), (Outcome::Refused, CommandBody::Unsubscribe { .. })) {
-            // Refused or not, the client has left the room.
+            // Refused or not, the room is unsubscribed here.
             self.rooms.call_done(room, pending.order());
         }
         if known == Outcome::Unknown || matches!(pending.body, CommandBody::Unsubscribe { .. }) {

@@ -1,8 +1,9 @@
-//! Credentials that expire: when other ones are fetched and shown, and what happens when that fails.
+//! Credentials that expire: when new ones are fetched and sent, and what follows a failure.
 //!
-//! Other credentials are due before those in use expire, whenever the server says when that is: in the welcome, and in
-//! the reply to each `refresh`. A source that fails, or says nothing for too long, is asked again after a pause; so is
-//! one whose credentials the server refuses. None of this ends a connection that stands.
+//! New credentials are due before the current ones expire, if the server announces that time: in
+//! the welcome, and in the reply to each `refresh`. A source that fails or takes too long is called
+//! again after a pause; so is one whose credentials the server refuses. None of this ends an open
+//! connection.
 
 use std::time::{Duration, Instant};
 
@@ -15,32 +16,33 @@ use super::backoff::Backoff;
 use super::flight::Origin;
 use super::{Cause, Machine, Output, Phase};
 
-/// Other credentials are fetched so long before those in use expire, or half way if that is later.
+/// New credentials are fetched this long before the current ones expire, or half way if that is
+/// later.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// Credentials are never fetched sooner than this after the last ones, however soon they expire.
+/// Least time between two fetches of credentials, however soon they expire.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// What is going on with the credentials.
+/// The state of the refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Nothing: they do not expire, or nothing can be done about it.
+    /// Nothing is planned: the credentials do not expire, or there is no source.
     Rest,
-    /// Others are to be fetched then.
+    /// A fetch is due at this time.
     Due(Instant),
-    /// Others are being fetched, until then.
+    /// A fetch is in progress, until this time at most.
     Fetching(Instant),
-    /// Others are being shown to the server.
+    /// New credentials were sent to the server with this command.
     Shown(CommandId),
 }
 
-/// Fetching and showing credentials.
+/// Fetching and sending credentials.
 #[derive(Debug)]
 pub(super) struct TokenRefresh {
     step: Step,
-    /// Pauses between tries while a connection stands.
+    /// Pauses between tries while the connection is open.
     backoff: Backoff,
-    /// The clock on the wall showed this at that time. It says how long credentials last, and nothing else.
+    /// A wall clock reading and its instant. Used only to compute how long credentials last.
     wall: Option<(Instant, Timestamp)>,
 }
 
@@ -50,24 +52,25 @@ impl TokenRefresh {
         Self { step: Step::Rest, backoff: Backoff::new(policy, seed), wall: None }
     }
 
-    /// Plans for the time at which the credentials in use expire.
+    /// Plans the next fetch by the time at which the current credentials expire.
     fn plan(&mut self, now: Instant, expires: Option<Timestamp>) {
         let left = expires.zip(self.wall).map(|(expires, (at, wall))| {
             expires.since(wall).saturating_sub(now.saturating_duration_since(at))
         });
-        // If they had expired already by this clock, it would be the clock that is wrong: the server took them.
+        // Credentials that have expired by this clock mean that the clock is wrong: the server
+        // accepted them.
         let left = left.filter(|left| !left.is_zero());
         let wait = left.map(|left| (left / 2).max(left.saturating_sub(MARGIN)).max(LEAST));
         self.step = wait.and_then(|wait| now.checked_add(wait)).map_or(Step::Rest, Step::Due);
     }
 
-    /// The last try failed while a connection stands.
+    /// Records that a try failed while the connection is open.
     fn failed(&mut self, now: Instant) {
         let pause = self.backoff.next(None).unwrap_or_default();
         self.step = Step::Due(now + pause.max(LEAST));
     }
 
-    /// When [`Machine::refresh_time`] has something to do.
+    /// Returns the time of the next call of [`Machine::refresh_time`].
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.step {
             Step::Due(at) | Step::Fetching(at) => Some(at),
@@ -75,7 +78,8 @@ impl TokenRefresh {
         }
     }
 
-    /// The connection is gone, and what was planned for it. A source that was asked may still answer.
+    /// Drops what was planned for the connection, which has ended. A source in progress may still
+    /// answer.
     pub(super) fn cut(&mut self) {
         if !matches!(self.step, Step::Fetching(_)) {
             self.step = Step::Rest;
@@ -84,23 +88,23 @@ impl TokenRefresh {
 }
 
 impl Machine {
-    /// The clock on the wall shows this. Call it when a connection stands, and when credentials were fetched: clocks are
-    /// set, and machines sleep.
+    /// Sets the wall clock. To be called when a connection is open and when credentials were
+    /// fetched: clocks are adjusted, and machines sleep.
     pub(crate) fn on_clock(&mut self, now: Instant, wall: Timestamp) {
         self.refresh.wall = Some((now, wall));
     }
 
-    /// The credentials that the server knows now expire then.
+    /// Plans the refresh for credentials that the server knows and that expire then.
     pub(super) fn plan_refresh(&mut self, now: Instant, expires: Option<Timestamp>) {
         if self.identity.refreshable {
             self.refresh.plan(now, expires);
         }
     }
 
-    /// Fetches other credentials before the next try to connect.
+    /// Fetches new credentials before the next try to connect.
     pub(super) fn refresh(&mut self, now: Instant) {
         self.phase = Phase::Refreshing;
-        // A source that is at it already need not begin again.
+        // A fetch in progress is awaited.
         if !matches!(self.refresh.step, Step::Fetching(_)) {
             self.fetch_token(now);
         }
@@ -111,18 +115,18 @@ impl Machine {
         self.outputs.push_back(Output::FetchToken);
     }
 
-    /// Does what is due.
+    /// Carries out what is due.
     pub(super) fn refresh_time(&mut self, now: Instant) {
         match self.refresh.step {
             Step::Due(at) if at <= now => self.fetch_token(now),
             Step::Fetching(until) if until <= now => {
-                self.no_token(now, "the source of credentials did not answer in time");
+                self.no_token(now, "the token source timed out");
             }
             _ => {}
         }
     }
 
-    /// The credentials that were asked for, or why there are none this time. Also if they come late.
+    /// Handles the result of a fetch, or the reason for its failure. It may be late.
     pub(crate) fn on_token(&mut self, now: Instant, token: Result<Secret, String>) {
         let token = match token {
             Ok(token) => token,
@@ -137,7 +141,7 @@ impl Machine {
             }
             Phase::Refreshing => {
                 self.refresh.step = Step::Rest;
-                // One that is refused at once is not to be fetched over and over.
+                // A token that is refused at once must not be fetched in a loop.
                 match self.backoff.next(None) {
                     Some(pause) => self.phase = Phase::Waiting { until: now + pause },
                     None => self.end(Cause::of(Code::BadCredentials)),
@@ -164,21 +168,21 @@ impl Machine {
         }
     }
 
-    /// The server has taken credentials that the application or the client has shown with `token`.
+    /// The server accepted credentials that the application or the client sent with `token`.
     pub(super) fn on_refreshed(
         &mut self,
         now: Instant,
         token: &Secret,
         expires: Option<Timestamp>,
     ) {
-        // A later call has shown others, and its reply counts.
+        // If a later call has sent other credentials, the reply to that one counts.
         if self.identity.token.as_ref() == Some(token) {
             self.refresh.backoff.reset();
             self.plan_refresh(now, expires);
         }
     }
 
-    /// The server has refused what the client has shown with the command `id`.
+    /// The server refused the credentials that the client sent with the command `id`.
     pub(super) fn on_refresh_refused(&mut self, now: Instant, id: CommandId) {
         if self.refresh.step == Step::Shown(id) {
             self.refresh.failed(now);

@@ -1,11 +1,12 @@
-//! Cursors of many rooms, in frames that every server takes.
+//! Cursors of many rooms, in frames that every server accepts.
 
 use im_core::{Cursor, RoomId};
 
-/// Cursors in one frame: together with the longest ids they fit into any server's message.
+/// Cursors in one frame: even with the longest ids they fit into any server's message.
 const CURSORS_PER_FRAME: usize = 500;
 const CURSOR_BYTES_PER_FRAME: usize = 40 * 1024;
-/// As much of the first frame, which travels with the greeting: servers wait a few seconds for that, and uplinks are slow.
+/// Bytes of cursors in the first frame, which is sent with the greeting: servers wait only a few
+/// seconds for the greeting, and uplinks are slow.
 const CURSOR_BYTES_IN_FIRST: usize = 2 * 1024;
 
 /// Divides cursors among as many frames as they need, in their order.
@@ -14,7 +15,7 @@ pub(super) fn frames(
 ) -> Vec<Vec<(RoomId, Cursor)>> {
     let (mut frames, mut bytes) = (Vec::<Vec<_>>::new(), 0);
     for (id, cursor) in cursors {
-        // Both halves of the epoch, the seq, and what stands around them.
+        // Both halves of the epoch, the seq, and the encoding around them.
         let size = id.as_str().len() * 2 + 64;
         bytes += size;
         let most = if frames.len() > 1 { CURSOR_BYTES_PER_FRAME } else { CURSOR_BYTES_IN_FIRST };

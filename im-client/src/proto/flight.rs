@@ -1,9 +1,9 @@
-//! Commands from the moment they are asked until they are answered, across connections.
+//! Commands until they are answered, across connections.
 //!
-//! Sends to one target keep their order, also where one of them is refused for the time being. Then no more is written to
-//! that target until those under way have their answers and the pause is over; what has no ack is then written again,
-//! in its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way
-//! behind it.
+//! Sends to one target keep their order, also when one of them is refused retryably. Then nothing
+//! more is written to that target until those in flight are answered and the pause is over. Sends
+//! without an ack are then written again, in order and without waiting in between. Until the first
+//! of them is retried, servers refuse the sends behind it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ use crate::error::Error;
 
 use super::pace::Pace;
 
-/// Who wants to know the answer.
+/// Where the answer of a command goes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Origin {
     /// The application.
     User,
     /// The client: the greeting.
     Hello,
-    /// The client: following rooms again after a connection ended.
+    /// The client: resuming subscriptions after a reconnection.
     Resume,
-    /// The client: filling a gap in one room.
+    /// The client: repairing a gap in one room.
     GapRepair(RoomId),
-    /// The client: telling the server what has arrived.
+    /// The client: confirming cursors to the server.
     Checkpoint(Vec<(RoomId, Cursor)>),
-    /// The client: is the server still there?
+    /// The client: a heartbeat.
     Ping,
-    /// The client: showing other credentials before those in use expire.
+    /// The client: sending new credentials before the old ones expire.
     Refresh,
 }
 
@@ -40,24 +40,25 @@ pub(crate) enum Origin {
 pub(crate) struct Pending {
     pub(crate) body: CommandBody,
     pub(crate) origin: Origin,
-    /// How often it was tried again because the server said so.
+    /// How often the command was retried after a retryable refusal.
     pub(crate) tries: u32,
-    /// If it was written on this connection.
+    /// Set if the command was written on this connection.
     written: Option<Written>,
 }
 
-/// That a command was written.
+/// When a command was written.
 #[derive(Debug, Clone, Copy)]
 struct Written {
-    /// Its place among all that were written.
+    /// Its number in the order of all writes.
     order: u64,
     bytes: usize,
-    /// When; `None` if it was written out of turn, and its answer says nothing about the pace.
+    /// The time; `None` if the command was written out of turn, so that its answer says nothing
+    /// about the pace.
     at: Option<Instant>,
 }
 
 impl Pending {
-    /// The place of the command among all that were written; the last one if it was not written.
+    /// Returns the command's number in the order of all writes; `u64::MAX` if it was not written.
     pub(crate) fn order(&self) -> u64 {
         self.written.map_or(u64::MAX, |written| written.order)
     }
@@ -68,17 +69,17 @@ impl Pending {
     }
 }
 
-/// Why nothing is written to a target now.
+/// Why nothing is written to a target at present.
 #[derive(Debug)]
 struct PausedTarget {
     /// The first send that was refused.
     by: u64,
     until: Instant,
-    /// It was refused since sends came too fast.
+    /// The refusal was for the rate.
     paced: bool,
 }
 
-/// All commands without an answer, in the order in which they were asked: their numbers say it.
+/// All commands without an answer, in the order of their numbers, which is the order of the calls.
 #[derive(Debug)]
 pub(crate) struct Flight {
     next: u64,
@@ -90,7 +91,7 @@ pub(crate) struct Flight {
     pace: Pace,
 }
 
-/// What values a message may hold is not announced by servers; this is what they allow by default, with some to spare.
+/// Most values in one message. Servers do not announce their limit; this is below their default.
 const MAX_VALUES: usize = 8000;
 
 impl Flight {
@@ -108,7 +109,8 @@ impl Flight {
         CommandId(id)
     }
 
-    /// Adds a command that is written at once, out of turn. Gives its number and the encoded frame.
+    /// Adds a command that is written at once, out of turn. Returns its number and the encoded
+    /// frame.
     pub(crate) fn write(
         &mut self,
         body: CommandBody,
@@ -121,7 +123,7 @@ impl Flight {
         (id, frame)
     }
 
-    /// The command was answered by the server.
+    /// Removes a command that the server answered.
     pub(crate) fn answered(&mut self, now: Instant, id: CommandId) -> Option<Pending> {
         self.unwritten.remove(&id.0);
         let pending = self.pending.remove(&id.0)?;
@@ -133,7 +135,7 @@ impl Flight {
         Some(pending)
     }
 
-    /// The command was answered by the client itself.
+    /// Removes a command that the client itself answers.
     pub(crate) fn settle(&mut self, id: CommandId) -> Option<Pending> {
         self.unwritten.remove(&id.0);
         let pending = self.pending.remove(&id.0)?;
@@ -141,14 +143,15 @@ impl Flight {
         Some(pending)
     }
 
-    /// How long what is under way may take to arrive.
+    /// Returns how long the bytes in flight may take to arrive.
     pub(crate) fn drain_time(&self) -> Duration {
         self.pace.drain_time()
     }
 
-    /// Puts a send back that was refused for now. It keeps its number, and so its place, and nothing is written to its
-    /// target before `at`; if an earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the
-    /// rate, the longest pause counts: the pauses of those behind it cover all of them.
+    /// Puts back a send that was refused retryably. It keeps its number, and so its order, and
+    /// nothing is written to its target before `at`. If an earlier send is refused as well, its
+    /// pause counts. For refusals for the rate (`paced`) the longest pause counts: the pauses of
+    /// later refusals cover all of them.
     pub(crate) fn retry(&mut self, id: CommandId, pending: Pending, at: Instant, paced: bool) {
         let Some(target) = target(&pending.body) else { return };
         match self.paused.get_mut(target) {
@@ -162,17 +165,18 @@ impl Flight {
         self.unwritten.insert(id.0);
     }
 
-    /// Whether no earlier send to the target of this one is without an answer.
+    /// Whether all earlier sends to this send's target are answered.
     pub(crate) fn is_next(&self, id: CommandId, pending: &Pending) -> bool {
         let to = target(&pending.body);
         self.pending.range(..id.0).all(|(_, earlier)| target(&earlier.body) != to)
     }
 
-    /// The connection is gone. What can be repeated safely waits for the next one; the rest of the application's
-    /// commands is given back, and the client's own are forgotten: the next connection has its own.
+    /// Handles the end of the connection. Idempotent commands wait for the next one; the other
+    /// calls of the application are returned, and the client's own commands are dropped: the next
+    /// connection has its own.
     ///
-    /// With `all`, the server closed because of something that was written: repeating it would only do it again. What would
-    /// undo a later command (`undoes`) is given back too.
+    /// With `all`, the server closed because of something that was written: a retry would close the
+    /// next connection too. Commands that would undo a later one (`undoes`) are returned too.
     pub(crate) fn cut(
         &mut self,
         all: bool,
@@ -191,13 +195,13 @@ impl Flight {
         refund
     }
 
-    /// Whether [`Flight::cut`] would give nothing back: no outcome would be unknown.
+    /// Whether [`Flight::cut`] would return nothing: no outcome would be unknown.
     pub(crate) fn is_safe_to_cut(&self, undoes: impl Fn(&Pending) -> bool) -> bool {
         let mut asked = self.pending.values().filter(|pending| pending.origin == Origin::User);
         !asked.any(|pending| pending.is_lost(false, &undoes))
     }
 
-    /// All commands of the application, given back because the client ends.
+    /// Returns all commands of the application, because the client ends.
     pub(crate) fn end(&mut self) -> Vec<(CommandId, Pending)> {
         self.unwritten.clear();
         self.paused.clear();
@@ -207,7 +211,7 @@ impl Flight {
             .collect()
     }
 
-    /// Whether an answer is awaited from the server.
+    /// Whether a command waits for the server's answer.
     pub(crate) fn awaits_answer(&self) -> bool {
         self.pending.len() > self.unwritten.len()
     }
@@ -217,18 +221,18 @@ impl Flight {
         self.pending.len() + self.unwritten.len() + self.paused.len()
     }
 
-    /// Whether the command has no answer yet.
+    /// Whether the command is unanswered.
     pub(crate) fn contains(&self, id: CommandId) -> bool {
         self.pending.contains_key(&id.0)
     }
 
-    /// The place, among all that were written, of the first unanswered command that changes what is subscribed.
+    /// Returns the write number of the first unanswered command that changes subscriptions.
     pub(crate) fn oldest_subscribing(&self) -> Option<u64> {
         let subscribing = self.pending.values().filter(|pending| subscribes(&pending.body));
         subscribing.filter_map(|pending| Some(pending.written?.order)).min()
     }
 
-    /// When something may be written to a target that is held and of which no answer is awaited.
+    /// Returns when a held target with no unanswered writes may be written to.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let drained = self.paused.iter().filter(|(target, _)| !self.is_under_way(target));
         drained.map(|(_, held)| held.until).min()
@@ -240,8 +244,8 @@ impl Flight {
             .any(|pending| pending.written.is_some() && target(&pending.body) == Some(to))
     }
 
-    /// The next message to write, within what the server allows; `None` if there is nothing to write now. Commands that
-    /// can never be written land in `refused`.
+    /// Returns the next message to write, within the server's limits; `None` if there is nothing to
+    /// write now. Commands that can never be written are added to `refused`.
     pub(crate) fn batch(
         &mut self,
         now: Instant,
@@ -283,7 +287,7 @@ impl Flight {
         (!frames.is_empty()).then(|| join_encoded(&frames, encoding))
     }
 
-    /// Targets whose pause is over, and of which no answer is awaited, wait for nothing but room.
+    /// Releases targets whose pause is over and that have no unanswered writes.
     fn release(&mut self, now: Instant) {
         let mut held = std::mem::take(&mut self.paused);
         held.retain(|target, held| held.until > now || self.is_under_way(target));
@@ -297,7 +301,7 @@ impl Flight {
 
     fn mark_written(&mut self, id: u64, encoding: Encoding, at: Option<Instant>) -> Option<Bytes> {
         let pending = self.pending.get_mut(&id)?;
-        // The body moves into the command for the time of the encoding, so that its content need not be copied.
+        // Moves the body into the command for the encoding, to avoid a copy of its content.
         let body = std::mem::replace(&mut pending.body, CommandBody::Ping);
         let command = Command { id: CommandId(id), body };
         let frame = encode(&command.to_value(), encoding);
@@ -315,7 +319,7 @@ impl Flight {
     }
 }
 
-/// Whether the command changes what is subscribed, or what the server keeps of it.
+/// Whether the command changes subscriptions, or the server's checkpoint.
 pub(crate) fn subscribes(body: &CommandBody) -> bool {
     use CommandBody as C;
     matches!(
@@ -324,13 +328,13 @@ pub(crate) fn subscribes(body: &CommandBody) -> bool {
     )
 }
 
-/// Where the order of sends matters.
+/// The target of a send; the order of sends to it matters.
 fn target(body: &CommandBody) -> Option<&Target> {
     if let CommandBody::Send { to, .. } = body { Some(to) } else { None }
 }
 
 fn too_large(len: usize, max: usize) -> Error {
-    let message = format!("the command has {len} bytes; the server takes {max} in one message");
+    let message = format!("the command has {len} bytes; the server's limit for a message is {max}");
     Error::invalid(message).with_code(Code::TooLarge)
 }
 
@@ -338,7 +342,7 @@ fn as_usize(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// About how many values the frame has, keys included.
+/// The approximate number of values in the frame, keys included.
 fn weight(body: &CommandBody) -> usize {
     let content = match body {
         CommandBody::Send { content, .. } | CommandBody::Signal { content, .. } => content.count(),
@@ -352,16 +356,17 @@ fn weight(body: &CommandBody) -> usize {
     content * 2 + 20
 }
 
-/// Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
+/// Whether a command can be carried out twice without harm.
 fn is_idempotent(body: &CommandBody) -> bool {
     match body {
-        // The message id makes it safe.
+        // The idempotency key makes a retry safe.
         CommandBody::Send { .. } => true,
-        // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
+        // The application decides: a refusal of the retry says nothing about the first try, and the
+        // room may be deleted by then.
         CommandBody::Create { .. } => false,
-        // At most once.
+        // Ephemeral messages are delivered at most once.
         CommandBody::Signal { .. } => false,
-        // Without a stamp of its own it would be newer the second time than what others have set since.
+        // Without its own stamp, a retry would be newer than values that others have put since.
         CommandBody::PutState { stamp, .. } | CommandBody::RemoveState { stamp, .. } => {
             stamp.is_some()
         }

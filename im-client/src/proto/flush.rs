@@ -1,4 +1,4 @@
-//! Writing what is ready: commands of the application, and what the client asks by itself.
+//! Writing what is ready: commands of the application, and the client's own.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ impl Machine {
     }
 
     fn repair_gaps(&mut self, now: Instant) {
-        // What was dropped for want of room would only be dropped again.
+        // The queue is full: events of a repaired gap would only be dropped again.
         if self.events.len() > self.config.max_queued_events / 2 {
             return;
         }

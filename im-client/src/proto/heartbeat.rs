@@ -1,4 +1,4 @@
-//! What happens while a connection stands and time passes: heartbeats, checkpoints, and what was to wait.
+//! Timers of an open connection: heartbeats, checkpoints, and postponed work.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use super::flight::Origin;
 use super::{Cause, Machine, Online, Output, Phase};
 
 impl Machine {
-    /// Something was heard from the server: bytes of a message that has not arrived as a whole, or the transport's own ping
-    /// or pong.
+    /// Records a sign of life of the server: bytes of an incomplete message, or the transport's own
+    /// ping or pong.
     pub(crate) fn on_heard(&mut self, now: Instant) {
         if let Phase::Online(online) = &mut self.phase {
             online.heard = now;
@@ -37,13 +37,10 @@ impl Machine {
         let Phase::Online(online) = &mut self.phase else { return };
         match online.ping_until {
             Some(until) if now >= until => {
-                return self.drop_connection(
-                    now,
-                    Cause::new(None, "nothing is heard from the server any more"),
-                );
+                return self.drop_connection(now, Cause::new(None, "the server is silent"));
             }
             None if now >= ping_at(online) => {
-                // It arrives behind what is under way.
+                // The heartbeat arrives behind the bytes in flight.
                 let within = self.config.ping_timeout + self.flight.drain_time();
                 online.ping_until = Some(now + within);
                 online.written = now;

@@ -1,4 +1,4 @@
-//! A room's latest-wins state as far as the server has told it.
+//! A room's latest-wins state as the server has sent it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) struct RoomState {
     arriving: Option<(u64, StateMap)>,
 }
 
-/// What servers hold is bounded by them; these bounds are only there so that a broken one cannot fill our memory.
+/// Servers bound their state; these bounds only keep a faulty server from filling the memory.
 fn limits() -> StateLimits {
     let mut limits = StateLimits::default();
     limits.max_keys = 65_536;
@@ -23,7 +23,7 @@ fn limits() -> StateLimits {
 }
 
 impl RoomState {
-    /// Takes an update. Gives it back if it is newer than what is held.
+    /// Applies an update. Returns it if it is newer than the held value.
     pub(crate) fn update(&mut self, update: Arc<StateUpdate>) -> Option<Arc<StateUpdate>> {
         if let Some((_, arriving)) = &mut self.arriving {
             arriving.merge(update.clone(), &limits());
@@ -31,7 +31,7 @@ impl RoomState {
         (self.held.merge(update.clone(), &limits()) == Merge::Applied).then_some(update)
     }
 
-    /// The server's state has this generation now. Whether something was held that belongs to another one; it is
+    /// Sets the generation of the server's state. Returns whether values of another generation were
     /// dropped.
     pub(crate) fn generation(&mut self, generation: u64) -> bool {
         if self.generation.is_none_or(|held| held == generation) {
@@ -42,10 +42,11 @@ impl RoomState {
         had_some
     }
 
-    /// Takes a part of a snapshot. With the last part, gives all keys that have a value now.
+    /// Adds a part of a snapshot. With the last part, returns all keys that have a value.
     ///
-    /// Within one generation the newer of two values stays, whichever side has it. Another generation replaces all
-    /// that was held: updates may have been lost, and stamps given out again.
+    /// Within one generation the newer of two values wins, whether it comes from an update or the
+    /// snapshot. Another generation replaces all held values: updates may have been lost, and
+    /// stamps assigned twice.
     pub(crate) fn snapshot(&mut self, part: Snapshot) -> Option<Vec<Arc<StateUpdate>>> {
         let mut map = match self.arriving.take() {
             Some((generation, map)) if generation == part.generation => map,

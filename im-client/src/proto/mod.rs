@@ -1,24 +1,25 @@
-//! The client without any I/O: what arrives goes in, what is to be done comes out.
+//! The client without any I/O: input events in, actions out.
 //!
-//! A shell calls the `on_…` methods with what happened and the time at which it did, then takes [`Machine::output`]
-//! until there is none, hands [`Machine::event`]s over as the application takes them, and calls [`Machine::on_time`]
-//! at [`Machine::deadline`]. Nothing here waits, sleeps or reads a clock, so that tests need no network.
+//! A shell calls the `on_…` methods with what happened and when, reads [`Machine::output`] until
+//! there is none, delivers [`Machine::event`]s as the application reads them, and calls
+//! [`Machine::on_time`] at [`Machine::deadline`]. Nothing here waits, sleeps or reads a clock, so
+//! that tests need no network.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `online` | what happens while a connection stands |
+//! | `online` | an open connection: frames in, commands out |
 //! | `flush` | writing what is ready |
-//! | `heartbeat` | what is due while time passes |
-//! | `pace` | how many bytes of commands may be under way |
+//! | `heartbeat` | timers of an open connection |
+//! | `pace` | how many bytes of commands may be in flight |
 //! | `flight` | commands until they are answered, across connections |
 //! | `rooms`, `room` | cursors, gaps, checkpoints |
 //! | `pending_requests` | which command decides about a room |
 //! | `cursors` | cursors of many rooms in frames of bounded size |
-//! | `calls` | what the application calls for |
-//! | `credentials` | fetching and showing credentials in time |
+//! | `calls` | calls of the application |
+//! | `credentials` | fetching and sending credentials in time |
 //! | `latest` | latest-wins state |
-//! | `backoff` | when to come back |
-//! | `reply` | reading answers |
+//! | `backoff` | when to reconnect |
+//! | `reply` | parsing answers |
 
 mod backoff;
 mod calls;
@@ -60,27 +61,27 @@ use credentials::TokenRefresh;
 use flight::{Flight, Origin, Pending};
 use rooms::Rooms;
 
-/// Who the client says it is.
+/// The client's identity and credentials.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Identity {
     pub(crate) token: Option<Secret>,
-    /// Whether the shell can fetch another token when this one is refused.
+    /// Whether the shell can fetch another token if this one is refused.
     pub(crate) refreshable: bool,
     pub(crate) user: Option<UserId>,
     pub(crate) device: Option<DeviceId>,
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// What is needed to go on where an earlier client left off, also in another process.
+/// What a client needs to resume where an earlier one stopped, also in another process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Saved {
     /// The session.
     pub session: Option<ResumeToken>,
-    /// The rooms that were followed, and how far.
+    /// The subscribed rooms and their cursors.
     pub cursors: Vec<(RoomId, Cursor)>,
 }
 
-/// Something for the shell to do.
+/// An action for the shell.
 #[derive(Debug)]
 pub(crate) enum Output {
     /// Open a connection.
@@ -89,9 +90,9 @@ pub(crate) enum Output {
     Transmit(Bytes),
     /// Write what is left, then close the connection.
     Disconnect,
-    /// Fetch a fresh token.
+    /// Fetch a new token.
     FetchToken,
-    /// A command of the application's has its answer.
+    /// Return the answer to a command of the application.
     Reply(CommandId, Result<Reply, Error>),
 }
 
@@ -113,12 +114,12 @@ impl Cause {
     }
 
     fn advice(&self) -> Option<Advice> {
-        // Only the application range of close codes carries advice.
+        // Only close codes from 4000 to 4999 are ours and have an advice.
         self.code.filter(|code| (4000..5000).contains(code)).map(advice)
     }
 
-    /// Whether something that was written is at fault, so that writing it again only does it again. A greeting that was too
-    /// slow may be quicker the next time.
+    /// Whether the client's own messages are the cause, so that a retry would fail again. A
+    /// greeting that came too late is excepted: it may be faster the next time.
     fn is_our_fault(&self) -> bool {
         self.advice() == Some(Advice::Fix) && self.code != Some(Code::HandshakeTimeout.number())
     }
@@ -126,30 +127,30 @@ impl Cause {
 
 #[derive(Debug)]
 enum Phase {
-    /// No connection, and nobody has asked for one.
+    /// Not started.
     Idle,
     /// A connection is being opened.
     Connecting { until: Instant },
-    /// The greeting is written, the welcome awaited.
+    /// The greeting was written; the welcome is awaited.
     Greeting { until: Instant },
-    /// Connected and welcome.
+    /// The server has welcomed the client.
     Online(Online),
-    /// The next try comes then.
+    /// The next try is due at this time.
     Waiting { until: Instant },
     /// The next try needs other credentials.
     Refreshing,
-    /// Over.
+    /// The client has ended.
     Ended(Cause),
 }
 
 #[derive(Debug)]
 struct Online {
     since: Instant,
-    /// The server wants to hear something at least this often.
+    /// The server expects a frame at least this often.
     idle: Duration,
     heard: Instant,
     written: Instant,
-    /// Until when an answer to a heartbeat is awaited, if nothing was heard since it was written.
+    /// Until when a heartbeat must be answered, if nothing was received since it was written.
     ping_until: Option<Instant>,
 }
 
@@ -164,7 +165,7 @@ pub(crate) struct Machine {
     phase: Phase,
     flight: Flight,
     rooms: Rooms,
-    /// A checkpoint that has no answer yet.
+    /// The unanswered checkpoint.
     checkpoint: Option<CommandId>,
     backoff: Backoff,
     refresh: TokenRefresh,
@@ -173,7 +174,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// `seed` draws the pauses between tries.
+    /// `seed` determines the random pauses between tries.
     pub(crate) fn new(
         config: Config,
         encoding: Encoding,
@@ -199,38 +200,39 @@ impl Machine {
         }
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub(crate) fn output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Whether an event waits for the application.
+    /// Whether an event is queued for the application.
     pub(crate) fn has_event(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// The next event for the application. Call [`Machine::on_events_consumed`] after a run of them.
+    /// Returns the next event for the application. To be followed by
+    /// [`Machine::on_events_consumed`] after a run of them.
     pub(crate) fn event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
     }
 
-    /// Whether the shell should go on reading. It need not while the application has much to take and no answer is
-    /// awaited: the server then feels the pressure.
+    /// Whether the shell should continue to read. It may stop while many events are queued for the
+    /// application and no answer is awaited, which puts backpressure on the server.
     pub(crate) fn wants_input(&self) -> bool {
         self.events.len() < self.config.max_queued_events || self.flight.awaits_answer()
     }
 
-    /// Whether nothing will ever happen again.
+    /// Whether the client has ended.
     pub(crate) fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
     }
 
-    /// What another client would need to go on from here.
+    /// Returns what another client needs to resume from here.
     pub(crate) fn saved(&self) -> Saved {
         Saved { session: self.session.clone(), cursors: self.rooms.cursors() }
     }
 
-    /// Begins, or tries again.
+    /// Starts, or tries again.
     pub(crate) fn start(&mut self, now: Instant) {
         if self.identity.refreshable && self.identity.token.is_none() {
             return self.refresh(now);
@@ -239,7 +241,7 @@ impl Machine {
         self.outputs.push_back(Output::Connect);
     }
 
-    /// A connection stands: greets, and asks for the rooms in the same flight.
+    /// The connection is open: sends the greeting, and the resume of all rooms in the same message.
     pub(crate) fn on_connected(&mut self) {
         let Phase::Connecting { until } = self.phase else { return };
         self.phase = Phase::Greeting { until };
@@ -273,7 +275,7 @@ impl Machine {
         self.decide(now, cause, lasted.is_some());
     }
 
-    /// Forgets what belonged to the connection.
+    /// Drops the connection's state.
     fn cut(&mut self, all: bool, cause: &Cause) {
         let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
         for (id, pending) in self.flight.cut(all, undoes) {
@@ -286,12 +288,12 @@ impl Machine {
         self.refresh.cut();
     }
 
-    /// Whether and when to come back.
+    /// Decides whether and when to reconnect.
     fn decide(&mut self, now: Instant, cause: Cause, was_online: bool) {
         let known = cause.code.and_then(Code::from_number);
         match cause.advice() {
             Some(Advice::Stop) => return self.end(cause),
-            // A greeting that was refused for what it is will be refused again.
+            // A greeting that is invalid will be refused again.
             Some(Advice::Fix) if !was_online && cause.is_our_fault() => return self.end(cause),
             Some(Advice::Refresh) if self.identity.refreshable => {
                 self.notify_disconnected(cause, None);
@@ -304,8 +306,9 @@ impl Machine {
                 }
                 self.rooms.drop_checkpoint();
             }
-            // Somebody else goes on with this session, an application that was started twice, say. To take it back would only
-            // begin a quarrel. Rooms and unanswered sends do not depend on the session.
+            // Another client uses this session, for example an application that was started twice.
+            // Taking it back would make both take turns forever. Subscriptions and unanswered sends
+            // do not depend on the session.
             Some(Advice::Retry) if known == Some(Code::Superseded) => {
                 self.session = None;
                 self.rooms.drop_checkpoint();
@@ -342,7 +345,7 @@ impl Machine {
             let done = matches!(pending.body, CommandBody::Logout)
                 && cause.code == Some(Code::LoggedOut.number());
             if done {
-                // The end is the answer, where it comes first.
+                // The end of the client answers a logout, if it comes before the server's answer.
                 self.outputs.push_back(Output::Reply(id, Ok(Reply::Done)));
                 continue;
             }
@@ -355,7 +358,7 @@ impl Machine {
         self.phase = Phase::Ended(cause);
     }
 
-    /// When [`Machine::on_time`] is to be called, if nothing else happens before.
+    /// Returns when [`Machine::on_time`] is due, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Connecting { until } | Phase::Greeting { until } | Phase::Waiting { until } => {
@@ -367,7 +370,7 @@ impl Machine {
         }
     }
 
-    /// Time has passed.
+    /// Carries out what is due.
     pub(crate) fn on_time(&mut self, now: Instant) {
         match &self.phase {
             Phase::Waiting { until } if *until <= now => self.start(now),
@@ -380,14 +383,14 @@ impl Machine {
         }
     }
 
-    /// Leaves the connection, for a reason of the client's own.
+    /// Ends the connection, for a reason of the client's own.
     fn drop_connection(&mut self, now: Instant, cause: Cause) {
         self.outputs.push_back(Output::Disconnect);
         self.on_lost(now, cause);
     }
 }
 
-/// What holds until the server has named its own limits: what servers allow by default.
+/// Limits until the server has announced its own: the servers' defaults.
 fn assumed_limits() -> ServerLimits {
     let limits = Limits::default();
     ServerLimits {

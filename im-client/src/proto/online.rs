@@ -1,4 +1,4 @@
-//! What happens while a connection stands: frames in, commands out.
+//! An open connection: frames in, commands out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use super::rooms::Change;
 use super::{Cause, Machine, Online, Output, Phase, reply};
 
 impl Machine {
-    /// Moves to another connection that waits ([`Output::Connect`] opens it). Returns `false`, and does nothing, while a
-    /// command is under way that may not be sent again.
+    /// Moves to another open connection ([`Output::Connect`] returns it). Returns `false`, and does
+    /// nothing, while a non-idempotent command is in flight.
     pub(crate) fn on_move(&mut self, now: Instant) -> bool {
         let undoes = |pending: &Pending| self.rooms.undoes(&pending.body, pending.order());
         if !matches!(self.phase, Phase::Online(_)) || !self.flight.is_safe_to_cut(undoes) {
@@ -36,7 +36,7 @@ impl Machine {
         true
     }
 
-    /// A message arrived. `tap` sees each frame before anything is dropped.
+    /// A message arrived. `tap` is called with each frame before anything is dropped.
     pub(crate) fn on_message(
         &mut self,
         now: Instant,
@@ -64,8 +64,7 @@ impl Machine {
     }
 
     fn nonsense(&mut self, now: Instant, error: &WireError) {
-        let cause =
-            Cause::new(None, format!("the server sent something that makes no sense: {error}"));
+        let cause = Cause::new(None, format!("invalid message from the server: {error}"));
         self.drop_connection(now, cause);
     }
 
@@ -113,7 +112,7 @@ impl Machine {
         self.rooms.release(|| self.flight.oldest_subscribing());
     }
 
-    /// The answer to a command of the application's.
+    /// Handles the answer to a command of the application.
     fn on_answer(
         &mut self,
         now: Instant,
@@ -127,7 +126,8 @@ impl Machine {
             }
             (CommandBody::Subscribe { room, .. }, Reply::Rooms { statuses, rev, generation }) => {
                 for status in statuses {
-                    // If a later call of the application's decides, this one's caller alone is told.
+                    // If a later call decides about this room, only the caller of this one is
+                    // notified.
                     if self.rooms.counts(&status.room, id, order) {
                         let change = self.rooms.subscribed(now, status);
                         self.notify(change);
@@ -175,19 +175,20 @@ impl Machine {
         self.events.push_back(ClientEvent::Connected(welcome));
     }
 
-    /// Asks for all rooms, after `first` (the greeting) in the same message.
+    /// Writes the resume of all rooms, after `first` (the greeting) in the same message.
     pub(super) fn write_resume(&mut self, first: Option<Bytes>) {
         let mut messages: Vec<Vec<Bytes>> = first.map(|first| vec![first]).into_iter().collect();
         let rev = self.rooms.rev();
         let mut frames = self.rooms.to_resume();
         if self.session.is_none() {
-            // A new session holds nothing that would have to be named.
+            // A new session has no checkpoint, so without cursors no resume is needed.
             frames.retain(|cursors| !cursors.is_empty());
         }
         let mut first_resume = None;
         for (at, cursors) in frames.into_iter().enumerate() {
             let named: Vec<RoomId> = cursors.iter().map(|(room, _)| room.clone()).collect();
-            // The revision stands in the first frame: each later one changes the checkpoint and so the revision.
+            // Only the first frame has the revision: each later one changes the checkpoint and so
+            // the revision.
             let body = CommandBody::Resume { cursors, rev: rev.filter(|_| at == 0) };
             let (id, frame) = self.flight.write(body, Origin::Resume, self.encoding);
             named.iter().for_each(|room| self.rooms.requested(room, id));
@@ -205,7 +206,7 @@ impl Machine {
         }
     }
 
-    /// `by` is the command that is answered, and its place among all that were written.
+    /// `by` is the answered command with its write number.
     fn on_statuses(
         &mut self,
         now: Instant,
@@ -234,7 +235,8 @@ impl Machine {
     }
 
     fn on_refusal(&mut self, now: Instant, refusal: ErrorReply) {
-        // Without a number it is about something that could not be read at all; the close that follows says the rest.
+        // A refusal without a number is about an unreadable message; the close that follows has the
+        // details.
         let Some(id) = refusal.id else { return };
         let Some(pending) = self.flight.answered(now, id) else { return };
         let order = pending.order();
@@ -277,7 +279,7 @@ impl Machine {
         refusal: ErrorReply,
     ) {
         let retryable = is_retryable(refusal.code);
-        // Whatever it was refused for, it is no try if it is another one's turn first.
+        // Whatever the refusal, it does not count as a try while an earlier send is unanswered.
         let its_turn =
             refusal.code != Code::SenderOrder.number() && self.flight.is_next(id, &pending);
         if retryable
@@ -325,7 +327,7 @@ impl Machine {
             }
             // At most once, and dropped first.
             Push::Signal(_) => {}
-            // The link's own: a connection of one piece needs none.
+            // For HTTP links only: a connection of one piece has no stream position.
             Push::Position(_) => {}
             Push::State(update) => self.on_state(now, update),
             Push::Snapshot(part) => self.on_snapshot(now, part),
@@ -368,13 +370,13 @@ impl Machine {
         }
     }
 
-    /// The application has taken events: what had to be dropped can be asked for.
+    /// The application has read events: dropped ones can be requested again.
     pub(crate) fn on_events_consumed(&mut self, now: Instant) {
         self.flush(now);
     }
 }
 
-/// Whether the code of a refusal says that the same may succeed later.
+/// Whether the code is retryable.
 fn is_retryable(code: u16) -> bool {
     matches!(advice(code), Advice::Retry | Advice::BackOff)
 }

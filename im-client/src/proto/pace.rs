@@ -1,27 +1,28 @@
-//! How many bytes of commands may be under way: as many as the connection has shown to carry.
+//! How many bytes of commands may be in flight: as many as the connection has proved to carry.
 //!
-//! A backlog that is written at once keeps a slow uplink busy for minutes in which nothing is acknowledged, heartbeats wait
-//! behind it, and a cut loses all of it. So little is written at first, and more with each answer that comes quickly, as TCP
-//! does (slow start, RFC 5681 section 3.1).
+//! A backlog written at once keeps a slow uplink busy for minutes, in which nothing is acknowledged
+//! and heartbeats wait behind it; a cut loses all of it. So little is written at first, and more
+//! with each quick answer, as in TCP's slow start (RFC 5681 section 3.1).
 
 use std::time::{Duration, Instant};
 
-/// Bytes under way at first. At 1,500 bytes a second they take less than 3 s.
+/// Bytes in flight at first. At 1,500 bytes a second they take less than 3 s.
 const START: usize = 4 * 1024;
 
-/// Bytes under way at most: a few of the largest messages that servers take by default. In memory they are held anyway,
-/// until they are answered.
+/// Most bytes in flight: a few of the largest messages that servers accept by default. They cost no
+/// extra memory: commands are held until they are answered anyway.
 const MOST: usize = 1024 * 1024;
 
-/// The window grows with answers that take no longer than this, and shrinks with those that take more than twice as long.
+/// Answers within this time grow the window, and answers that take more than twice as long shrink
+/// it.
 const QUICK: Duration = Duration::from_secs(2);
 
-/// What the connection carries, as far as answers have shown it.
+/// The capacity of the connection, as measured by answers.
 #[derive(Debug)]
 pub(super) struct Pace {
     window: usize,
     under_way: usize,
-    /// The window shrank then. What was written before says nothing about it.
+    /// When the window shrank. Answers to earlier writes do not shrink it again.
     shrank: Option<Instant>,
 }
 
@@ -30,7 +31,8 @@ impl Pace {
         Self { window: START, under_way: 0, shrank: None }
     }
 
-    /// Bytes that may be written now. Where nothing is under way, one frame of any size may be.
+    /// Returns how many bytes may be written now. With nothing in flight, one frame of any size may
+    /// be.
     pub(super) fn room(&self) -> usize {
         match self.under_way {
             0 => self.window,
@@ -38,7 +40,7 @@ impl Pace {
         }
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.under_way == 0
     }
@@ -47,15 +49,15 @@ impl Pace {
         self.under_way += bytes;
     }
 
-    /// They are not under way any more, and nothing is learned from that.
+    /// Removes bytes from those in flight, without measuring.
     pub(super) fn unwrote(&mut self, bytes: usize) {
         self.under_way = self.under_way.saturating_sub(bytes);
     }
 
-    /// What was written at `at` has its answer.
+    /// Handles the answer to what was written at `at`.
     pub(super) fn answered(&mut self, now: Instant, bytes: usize, at: Instant) {
         let took = now.saturating_duration_since(at);
-        // Only a window that was used says what the connection carries.
+        // An answer measures the connection only if the window was used.
         if took <= QUICK && self.under_way >= self.window / 2 {
             self.window = (self.window + bytes).min(MOST);
         } else if took > 2 * QUICK && self.shrank.is_none_or(|shrank| shrank <= at) {
@@ -65,7 +67,8 @@ impl Pace {
         self.unwrote(bytes);
     }
 
-    /// How long what is under way may take to arrive: four times as long as the window has taken at the slowest.
+    /// How long the bytes in flight may take to arrive: four times as long as the window has taken
+    /// at the slowest.
     pub(super) fn drain_time(&self) -> Duration {
         (4 * QUICK).mul_f64(self.under_way as f64 / self.window as f64)
     }
@@ -75,7 +78,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Bytes that arrive within `time` over an uplink of so many bytes a second, with `rtt` until an answer is back.
+    /// Bytes that arrive within `time` over an uplink of `rate` bytes a second; each answer takes
+    /// `rtt`.
     fn carried(rate: usize, rtt: Duration, time: Duration) -> usize {
         let (mut pace, begin) = (Pace::new(), Instant::now());
         let (mut now, mut arrived) = (begin, 0);

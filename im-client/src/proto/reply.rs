@@ -1,4 +1,4 @@
-//! Reading an answer as the command's own kind of reply.
+//! Parsing an answer as the reply to the command's kind.
 
 use im_core::wire::{
     AppendAck, CommandBody, HistoryPage, MemberPage, Reply, RoomStatus, RoomsPage, SessionEntry,
@@ -6,7 +6,7 @@ use im_core::wire::{
 };
 use im_core::{Code, Timestamp};
 
-/// Reads `fields` as the answer to `body`.
+/// Parses `fields` as the answer to `body`.
 pub(super) fn read(body: &CommandBody, fields: Value) -> Result<Reply, WireError> {
     Ok(match body {
         CommandBody::Hello(_) => Reply::Welcome(Box::new(Welcome::from_value(fields)?)),
@@ -47,5 +47,5 @@ fn number(fields: &Value, name: &str) -> Result<u64, WireError> {
 }
 
 fn wrong(name: &str) -> WireError {
-    WireError::new(Code::BadField, format!("the server's answer has no good field {name:?}"))
+    WireError::new(Code::BadField, format!("the server's answer has no valid field {name:?}"))
 }

@@ -1,4 +1,4 @@
-//! One room that is followed: where it is, and when to ask for it again.
+//! One subscribed room: its cursor, and when to request it again.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use im_core::Cursor;
 
 use super::latest::RoomState;
 
-/// A room that is followed.
+/// A subscribed room.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// The last event that was handed to the application.
+    /// The cursor: the last event delivered to the application.
     pub(super) cursor: Cursor,
-    /// What the server's checkpoint holds, as far as known. Never more than the truth.
+    /// The cursor in the server's checkpoint, as far as known. Never ahead of it.
     pub(super) confirmed: Option<Cursor>,
     pub(super) state: RoomState,
-    /// How often it was asked for in vain.
+    /// How often the room was requested without success.
     pub(super) tries: u32,
 }
 
@@ -23,15 +23,16 @@ impl Room {
         Self { cursor, confirmed, state: RoomState::default(), tries: 0 }
     }
 
-    /// When to ask for what is missing. The first try is made at once; later ones wait, so that a server that cannot
-    /// fill a gap is not flooded.
+    /// Returns when to request the missing events. The first try is made at once; later ones wait,
+    /// so that a server that cannot close a gap is not flooded.
     pub(super) fn missed(&mut self, now: Instant) -> Instant {
         let pause = if self.tries == 0 { 0 } else { 100 << self.tries.min(8) };
         self.tries = self.tries.saturating_add(1);
         now + Duration::from_millis(pause)
     }
 
-    /// When to ask again after a refusal that may pass: never at once, and not before `retry_after` is over.
+    /// Returns when to retry after a retryable refusal: never at once, and not before `retry_after`
+    /// is over.
     pub(super) fn refused(&mut self, now: Instant, retry_after: Option<Duration>) -> Instant {
         self.tries = self.tries.max(1);
         self.missed(now).max(now + retry_after.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The rooms that are followed: how far each has arrived, and how far the server knows that.
+//! The subscribed rooms: their cursors, and the cursors that the server has confirmed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,24 +14,25 @@ use super::latest::RoomState;
 use super::pending_requests::{Kind, PendingRequests};
 use super::room::Room;
 
-/// The codes with which the same may succeed later: 41xx and 42xx.
+/// The retryable codes: 41xx and 42xx.
 const RETRYABLE: Range<u16> = 4100..4300;
 
-/// All rooms that are followed.
+/// All subscribed rooms.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     map: BTreeMap<RoomId, Room>,
-    /// The rooms in which something is missing, and from when on to ask for it.
+    /// The rooms with a gap, and when to request them.
     gaps: BTreeMap<RoomId, Instant>,
-    /// Those of them that a `resume` named which was refused for now: to be asked for together again.
+    /// Those of `gaps` that a `resume` named which was refused retryably: to be requested together
+    /// again.
     refused: BTreeSet<RoomId>,
-    /// The command that decides where each room is.
+    /// The command that decides about each room.
     requests: PendingRequests,
-    /// The revision of the server's checkpoint to which the confirmed cursors belong.
+    /// The revision of the server's checkpoint that the confirmed cursors belong to.
     rev: Option<u64>,
-    /// Whether that checkpoint may still have a room that was denied since.
+    /// Whether that checkpoint may still contain a room that was denied since.
     has_stray: bool,
-    /// Whether the session's checkpoint may hold rooms at all.
+    /// Whether the session's checkpoint may contain rooms at all.
     may_hold: bool,
     /// Events since the last checkpoint.
     unconfirmed: u32,
@@ -39,19 +40,19 @@ pub(crate) struct Rooms {
     last_checkpoint: Option<Instant>,
 }
 
-/// What a status changed.
+/// The effect of a status.
 #[derive(Debug, PartialEq)]
 pub(super) enum Change {
-    /// Nothing that the application need know.
+    /// Nothing that the application needs to know.
     Quiet,
-    /// The application must be told.
+    /// The application must be notified.
     Notify(RoomStatus),
 }
 
 impl Rooms {
-    /// Starts with cursors that were kept elsewhere, and the revision that they differ from.
+    /// Starts with cursors that were saved elsewhere, and the revision that they differ from.
     ///
-    /// `may_hold`: whether there is a session whose checkpoint may hold others.
+    /// `may_hold`: whether there is a session whose checkpoint may contain other rooms.
     pub(crate) fn saved(cursors: Vec<(RoomId, Cursor)>, may_hold: bool) -> Self {
         let map =
             cursors.into_iter().map(|(room, cursor)| (room, Room::at(cursor, None))).collect();
@@ -77,41 +78,42 @@ impl Rooms {
         self.rev
     }
 
-    /// The server told its checkpoint's revision.
+    /// Sets the revision of the server's checkpoint.
     pub(super) fn learn_rev(&mut self, rev: u64) {
         self.rev = Some(self.rev.map_or(rev, |known| known.max(rev)));
     }
 
-    /// Nothing is known of the server's checkpoint any more.
+    /// Drops all knowledge of the server's checkpoint.
     pub(super) fn drop_checkpoint(&mut self) {
         self.rev = None;
         self.has_stray = false;
         self.map.values_mut().for_each(|room| room.confirmed = None);
     }
 
-    /// The application calls for the room, and has no answer yet.
+    /// Records an unanswered call of the application to subscribe.
     pub(super) fn call_subscribe(&mut self, room: &RoomId, by: CommandId) {
         self.may_hold = true;
         self.requests.call(room, by, Kind::Subscribe);
     }
 
-    /// The application leaves the room. Nothing that was asked about it before counts any more.
+    /// Removes the room at the application's call. Earlier requests about it do not count any more.
     pub(super) fn call_unsubscribe(&mut self, room: &RoomId, by: CommandId) {
         self.remove(room);
         self.requests.call(room, by, Kind::Unsubscribe);
     }
 
-    /// A call of the application's is answered; `order` is its place among all that were written.
+    /// Records that a call of the application was answered; `order` is its write number.
     pub(super) fn call_returned(&mut self, room: &RoomId, by: CommandId, order: u64) {
         self.requests.close(room, by, order);
     }
 
-    /// A call of the application's decides where the room is, whatever becomes of earlier ones.
+    /// Records that a call of the application decides about the room, whatever the outcome of
+    /// earlier ones.
     pub(super) fn call_done(&mut self, room: &RoomId, order: u64) {
         self.requests.done(room, order);
     }
 
-    /// Whether this command, written again, would undo a later one that was carried out.
+    /// Whether a retry of this command would undo a later one that was carried out.
     pub(super) fn undoes(&self, body: &CommandBody, order: u64) -> bool {
         match body {
             CommandBody::Subscribe { room, .. } | CommandBody::Unsubscribe { room } => {
@@ -121,20 +123,24 @@ impl Rooms {
         }
     }
 
-    /// The server's checkpoint may hold a room that is not subscribed here, or miss one that is.
+    /// Records that the server's checkpoint may contain a room that is not subscribed here, or lack
+    /// one that is.
     pub(super) fn distrust_checkpoint(&mut self) {
         self.has_stray = true;
     }
 
-    /// Forgets questions that no late answer can be about; `oldest` gives the place of the first that waits for one.
+    /// Drops requests that no late answer can be about; `oldest` returns the write number of the
+    /// first unanswered one.
     pub(super) fn release(&mut self, oldest: impl FnOnce() -> Option<u64>) {
         self.requests.release(oldest);
     }
 
-    /// The connection is gone, and with it every question about a room but the application's own, which are asked again.
+    /// Handles the end of the connection: drops all requests except the application's own, which
+    /// are retried.
     pub(super) fn cut(&mut self, is_pending: impl Fn(CommandId) -> bool) {
         if self.has_stray {
-            // With the revision, a room that may be read again by then would come back, unasked.
+            // With the revision, the resume would include a denied room, which may be accessible
+            // again by then.
             self.drop_checkpoint();
         }
         self.map.values_mut().for_each(|room| room.tries = 0);
@@ -143,8 +149,8 @@ impl Rooms {
         self.requests.cut(is_pending);
     }
 
-    /// Whether the event is the next one of its room; the cursor moves to it if so. Otherwise it is a repeat, or a gap
-    /// is noted and will be asked for.
+    /// Whether the event is the next one of its room; if so, the cursor moves to it. Otherwise it
+    /// is redelivered and dropped, or a gap is recorded, to be repaired.
     pub(super) fn take(&mut self, now: Instant, event: &Event) -> bool {
         let Some(room) = self.map.get_mut(&event.room) else { return false };
         let arrival = if event.epoch == room.cursor.epoch {
@@ -170,7 +176,7 @@ impl Rooms {
         }
     }
 
-    /// Something of this room had to be dropped unseen: ask for it later.
+    /// Records that an event of this room was dropped unread: the room will be requested again.
     pub(super) fn dropped(&mut self, now: Instant, room: &RoomId) {
         if self.map.contains_key(room) && !self.requests.is_own(room) {
             self.gaps.entry(room.clone()).or_insert(now);
@@ -185,7 +191,8 @@ impl Rooms {
         self.map.get_mut(&part.room)?.state.snapshot(part)
     }
 
-    /// The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+    /// Sets the generation of the server's state. Returns the rooms whose state was of another one
+    /// and was dropped.
     pub(super) fn generation(&mut self, generation: u64) -> Vec<RoomId> {
         let dropped = self
             .map
@@ -194,43 +201,45 @@ impl Rooms {
         dropped.collect()
     }
 
-    /// Rooms to ask for again now, each with its cursor. The caller says with [`Rooms::requested`] by which command. One that
-    /// the application calls for waits for that answer, which may place it elsewhere.
+    /// Returns the rooms to request now, each with its cursor. The caller confirms with
+    /// [`Rooms::requested`]. A room with an unanswered call of the application waits for that
+    /// answer, which may move its cursor.
     pub(super) fn gaps(&self, now: Instant) -> Vec<(RoomId, Cursor)> {
         let due = self.gaps.iter().filter(|(id, at)| **at <= now && !self.requests.is_called(id));
         due.filter_map(|(id, _)| Some((id.clone(), self.map.get(id)?.cursor))).collect()
     }
 
-    /// When the next room is to be asked for again.
+    /// Returns when the next room is to be requested.
     pub(super) fn next_gap(&self) -> Option<Instant> {
         let due = self.gaps.iter().filter(|(id, _)| !self.requests.is_called(id));
         due.map(|(_, at)| *at).min()
     }
 
-    /// Whether the room is to be asked for by `resume`, with the others that were refused with it.
+    /// Whether the room is to be requested by `resume`, with the others that were refused with it.
     pub(super) fn is_refused(&self, room: &RoomId) -> bool {
         self.refused.contains(room)
     }
 
-    /// A command of the client's own asks where `room` is.
+    /// Records that a command of the client itself requests `room`.
     pub(super) fn requested(&mut self, room: &RoomId, by: CommandId) {
         self.gaps.remove(room);
         self.refused.remove(room);
         self.requests.ask(room, by);
     }
 
-    /// A command of the client's own asks where all rooms are that nothing else asks for.
+    /// Records that a command of the client itself requests all rooms without another request.
     pub(super) fn requested_rest(&mut self, by: CommandId) {
         self.map.keys().for_each(|room| self.requests.ask_too(room, by));
     }
 
-    /// The command's answer left rooms out: ask for each by itself, a little later.
+    /// Handles rooms that the command's answer left out: each is requested by itself, a little
+    /// later.
     pub(super) fn unanswered(&mut self, now: Instant, by: CommandId, order: u64) {
         self.ask_again(by, order, |room| room.missed(now));
     }
 
-    /// The command was refused for now: ask for its rooms again, `retry_after` later at the earliest, by a `resume` if it
-    /// was one.
+    /// Handles a retryable refusal of the command: its rooms are requested again after
+    /// `retry_after` at the earliest, by a `resume` if the command was one.
     pub(super) fn refused(
         &mut self,
         now: Instant,
@@ -260,14 +269,14 @@ impl Rooms {
         rooms
     }
 
-    /// Whether what the answer to `by` says about the room still counts.
+    /// Whether the answer to `by` still counts for the room.
     pub(super) fn counts(&mut self, room: &RoomId, by: CommandId, order: u64) -> bool {
         self.requests.counts(room, by, order)
     }
 
-    /// The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if
-    /// that is not known.
-    /// If there is none, one frame says so: the checkpoint may hold rooms that were left meanwhile.
+    /// Returns the cursors to name in a resume, in frames of bounded size: those that differ from
+    /// the checkpoint, or all if the checkpoint is not known. If there are none, one empty frame is
+    /// returned: the checkpoint may contain rooms that were unsubscribed meanwhile.
     pub(super) fn to_resume(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         let differs = |room: &Room| self.rev.is_none() || room.confirmed != Some(room.cursor);
         let mut frames = frames(self.cursors_if(differs));
@@ -277,7 +286,7 @@ impl Rooms {
         frames
     }
 
-    /// The cursors to confirm in a checkpoint.
+    /// Returns the cursors to confirm in a checkpoint.
     pub(super) fn to_confirm(&self) -> Vec<Vec<(RoomId, Cursor)>> {
         frames(self.cursors_if(|room| room.confirmed != Some(room.cursor)))
     }
@@ -287,25 +296,26 @@ impl Rooms {
         rooms.map(|(id, room)| (id.clone(), room.cursor))
     }
 
-    /// Whether a checkpoint is due: after `events` events, and `idle` after the one before; or after `idle` without events.
+    /// Whether a checkpoint is due: after `events` events, and `idle` after the one before; or
+    /// after `idle` without events.
     pub(super) fn checkpoint_due(&self, now: Instant, events: u32, idle: Duration) -> bool {
         let rested = self.last_checkpoint.is_none_or(|at| at + idle <= now);
         (rested && self.unconfirmed >= events.max(1))
             || self.idle_since(idle).is_some_and(|at| at <= now)
     }
 
-    /// When it has been quiet for `idle` after an event that is not confirmed yet.
+    /// Returns when `idle` has passed since the last unconfirmed event.
     pub(super) fn idle_since(&self, idle: Duration) -> Option<Instant> {
         if self.unconfirmed == 0 { None } else { self.last_event.map(|at| at + idle) }
     }
 
-    /// A checkpoint is on its way; what comes now belongs to the next one.
+    /// Records that a checkpoint was sent; later events belong to the next one.
     pub(super) fn checkpoint_sent(&mut self, now: Instant) {
         (self.unconfirmed, self.last_checkpoint) = (0, Some(now));
     }
 
-    /// The server has kept these cursors, as the command `by` wished. Where another command is about the same room, it is
-    /// not known which of them was kept last.
+    /// Records that the server has stored these cursors by the command `by`. If another command
+    /// about the same room is pending, the stored cursor is not known.
     pub(super) fn confirmed(&mut self, cursors: &[(RoomId, Cursor)], by: CommandId, rev: u64) {
         for (id, cursor) in cursors {
             if let Some(room) = self.map.get_mut(id)
@@ -317,7 +327,8 @@ impl Rooms {
         self.learn_rev(rev);
     }
 
-    /// The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
+    /// Handles the answer to a `subscribe` of the application: the cursor moves to the answer's,
+    /// even backwards.
     pub(super) fn subscribed(&mut self, now: Instant, status: &RoomStatus) -> Change {
         if self.keeps(now, status) {
             return Change::Quiet;
@@ -337,8 +348,8 @@ impl Rooms {
         if status.status == Status::Ok { Change::Quiet } else { Change::Notify(status.clone()) }
     }
 
-    /// An answer to what the client itself asked with the command `by`. Rooms that it does not know are new to it, from
-    /// a session that somebody else began: it follows them.
+    /// Handles an answer to the client's own command `by`. A room that is unknown here comes from a
+    /// session that another client began, and becomes a subscription.
     pub(super) fn answered(
         &mut self,
         now: Instant,
@@ -351,7 +362,8 @@ impl Rooms {
         }
         self.requests.close(&status.room, by, order);
         match self.map.get_mut(&status.room) {
-            // The application has called for it meanwhile, or was refused it before: that call's answer says where it is.
+            // The application has called meanwhile, or was refused before: the answer to its call
+            // decides.
             None if self.requests.is_called(&status.room) || status.cursor.is_none() => {
                 Change::Quiet
             }
@@ -363,8 +375,8 @@ impl Rooms {
         }
     }
 
-    /// A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server
-    /// repeats is dropped.
+    /// Applies a new status of a room. The cursor never moves back within an epoch: redelivered
+    /// events are dropped.
     pub(super) fn moved(&mut self, now: Instant, status: RoomStatus) -> Change {
         let change = self.change(now, status);
         self.has_stray |=
@@ -372,12 +384,13 @@ impl Rooms {
         change
     }
 
-    /// Keeps a room that is `denied` for now only, to be asked for again with its cursor. Returns whether it did.
+    /// Keeps a room whose `denied` is retryable, to be requested again with its cursor. Returns
+    /// whether it did.
     fn keeps(&mut self, now: Instant, status: &RoomStatus) -> bool {
         let passes = status.status == Status::Denied
             && status.code.is_some_and(|code| RETRYABLE.contains(&code));
         let Some(room) = self.map.get_mut(&status.room).filter(|_| passes) else { return false };
-        // The server's checkpoint may have lost it: the next resume names it.
+        // The server's checkpoint may have lost the room, so the next resume must name it.
         room.confirmed = None;
         if !self.requests.is_own(&status.room) && !self.gaps.contains_key(&status.room) {
             self.gaps.insert(status.room.clone(), room.refused(now, None));
@@ -395,13 +408,14 @@ impl Rooms {
             return Change::Notify(status);
         };
         if cursor.epoch == room.cursor.epoch {
-            // Within an epoch only a log that ends before the cursor takes a subscriber back: any other is a repeat.
+            // Within an epoch only a log that ends before the cursor moves it back: any other
+            // status is a redelivery.
             let is_repeat = status.status != Status::Reset || status.head >= room.cursor.seq;
             if is_repeat && cursor.seq <= room.cursor.seq {
                 return Change::Quiet;
             }
             if status.status == Status::Ok {
-                // To go on from further ahead, and say that all is well, would be a silent hole.
+                // Continuing from further ahead without a gap status would be a silent gap.
                 let at = room.missed(now);
                 self.gaps.entry(status.room).or_insert(at);
                 return Change::Quiet;

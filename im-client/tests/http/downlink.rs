@@ -1,4 +1,5 @@
-//! What comes down where something on the way cuts, refuses or invents it. Requests are counted; time is paused.
+//! The downlink behind proxies that cut, refuse or fabricate it. Requests are counted; time is
+//! paused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +8,10 @@ use im_client::{Fallback, LinkError};
 
 use super::*;
 
-/// Requests for what comes down, after which the server says nothing more, so that a hot loop comes to a stop.
+/// Requests of the downlink after which the server is silent, so that a hot loop ends.
 const HOT: usize = 1000;
 
-/// What the server answers to one request, and whether the stream goes on after it.
+/// The server's answer to one request, and whether the stream continues after it.
 type Answer = (Vec<u8>, bool);
 
 fn whole(head: &str, body: &[u8]) -> Answer {
@@ -22,7 +23,8 @@ fn disconnect_unread() -> Answer {
     (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{\"t\":".to_vec(), false)
 }
 
-/// The server: `greets` answers POSTs, `answers` the requests for what comes down, which it counts from 1.
+/// Starts the server: `greets` answers POSTs, `answers` the requests of the downlink, which it
+/// counts from 1.
 fn serve(
     greets: impl Fn() -> Answer + Send + Sync + 'static,
     answers: impl Fn(usize) -> Answer + Send + Sync + 'static,
@@ -77,7 +79,7 @@ async fn end(connected: &mut Connected) -> LinkError {
             match connected.stream.next().await {
                 Some(Incoming::Closed(error)) => return error,
                 Some(_) => {}
-                None => panic!("it ends without a word"),
+                None => panic!("the stream ended without an error"),
             }
         }
     };
@@ -87,7 +89,8 @@ async fn end(connected: &mut Connected) -> LinkError {
 const DOWNS: [Down; 3] =
     [Down::Stream, Down::LongPoll(HOLD), Down::ShortPoll(Duration::from_secs(2))];
 
-/// A poll whose answer is always cut off is asked for three times more, and then the transport is at fault.
+/// A poll whose answer is always cut off is retried three times, and then the transport is at
+/// fault.
 #[tokio::test(start_paused = true)]
 async fn poll_always_cut_off_is_unfit() {
     for down in &DOWNS[1..] {
@@ -99,23 +102,24 @@ async fn poll_always_cut_off_is_unfit() {
     }
 }
 
-/// Only a whole answer begins the count again.
+/// Only a whole answer restarts the count.
 #[tokio::test(start_paused = true)]
 async fn consecutive_poll_cuts_end_connection() {
     let answers = |n| if matches!(n, 1 | 4) { whole("200 OK", FULL) } else { disconnect_unread() };
     let (dial, count) = serve(greeted, answers);
     let link = Http::new("http://im.example/im", Down::LongPoll(HOLD)).dial(dial);
     let error = end(&mut hello(&link).await).await;
-    assert_eq!(count.load(Ordering::Relaxed), 8, "two, three more, and one that is the last");
+    assert_eq!(count.load(Ordering::Relaxed), 8, "two, three more, and the last");
     assert!(!error.unfit && error.code.is_none(), "{error:?}");
 }
 
-/// A stream that always ends after its first bytes is taken up at the pace that the server names, within bounds.
+/// A stream that always ends after its first bytes is reopened after the server's `retry:`, within
+/// bounds.
 #[tokio::test(start_paused = true)]
 async fn cut_stream_uses_server_retry_delay() {
     let paces = [("retry: 3000\n\n", 11), (": hi\n\n", 21), ("retry: 0\n\n", 310)];
     for (text, expected) in paces.into_iter().chain([("retry: 86400000\n\n", 4)]) {
-        // Ended in good order, and broken off.
+        // Ended cleanly, and cut off.
         for length in ["", "content-length: 100\r\n"] {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
             let answer = format!("{head}{length}\r\n{text}").into_bytes();
@@ -123,7 +127,7 @@ async fn cut_stream_uses_server_retry_delay() {
             let link = Http::stream("http://im.example/im").dial(dial);
             let mut connected = hello(&link).await;
             let read = tokio::time::timeout(Duration::from_millis(30_950), end(&mut connected));
-            assert!(read.await.is_err(), "it goes on");
+            assert!(read.await.is_err(), "the connection continues");
             assert_eq!(count.load(Ordering::Relaxed), expected, "{text:?} {length:?}");
         }
     }
@@ -134,7 +138,8 @@ fn two(dial: Memory, down: Down) -> Fallback {
     Fallback::new([Arc::new(link.clone()) as Arc<dyn Link>, Arc::new(link)])
 }
 
-/// The greeting comes through and nothing else: after three repetitions the next transport has its turn.
+/// The greeting succeeds and the downlink never does: after three retries the next transport is
+/// used.
 #[tokio::test(start_paused = true)]
 async fn downlink_always_502_falls_back() {
     for (down, status) in DOWNS.into_iter().zip(["502 Bad", "503 Busy", "504 Late"]) {
@@ -146,7 +151,7 @@ async fn downlink_always_502_falls_back() {
     }
 }
 
-/// A downlink that has worked says nothing against its transport when a gateway loses the server.
+/// A downlink that has worked does not count against its transport when a gateway loses the server.
 #[tokio::test(start_paused = true)]
 async fn working_downlink_502_keeps_link() {
     let gateway = |n| if n == 1 { whole("200 OK", FULL) } else { whole("502 Bad", b"<html>") };
@@ -156,7 +161,7 @@ async fn working_downlink_502_keeps_link() {
     assert_eq!((count.load(Ordering::Relaxed), fallback.current()), (5, 0));
 }
 
-/// The page of a gateway, in whatever pieces it comes, is no sign of life of the server.
+/// The page of a gateway, in whatever pieces, is no sign of life of the server.
 #[tokio::test(start_paused = true)]
 async fn gateway_page_is_not_heard() {
     let (dial, _) = serve(|| whole("502 Bad", &[b'x'; 4096]), |_| disconnect_unread());
@@ -168,7 +173,7 @@ async fn gateway_page_is_not_heard() {
     }
 }
 
-/// What something on the way answers never ends the client: the next transport has its turn.
+/// A proxy's answer never ends the client: the next transport is used.
 #[tokio::test(start_paused = true)]
 async fn foreign_answer_falls_back() {
     let nothing_here = br#"{"code":4520,"msg":"not found"}"#;

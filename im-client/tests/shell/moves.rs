@@ -1,4 +1,4 @@
-//! Moving to a better transport: never while a command is under way whose outcome would be unknown.
+//! Moving to a better transport: never while a command is in flight whose outcome would be unknown.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +7,7 @@ use im_core::wire::RoomKind;
 
 use super::*;
 
-/// A link that connects once it is open.
+/// A link that connects once it is opened by the test.
 struct Gate {
     is_open: Arc<AtomicBool>,
     link: MemoryLink,
@@ -23,7 +23,7 @@ impl Link for Gate {
     }
 }
 
-/// A client over the lesser one of two links; the better one lets connections through once `gate` says so.
+/// A client over the lesser one of two links; the better one connects once `gate` is opened.
 struct Lesser {
     better: mpsc::UnboundedReceiver<Peer>,
     gate: Arc<AtomicBool>,
@@ -45,10 +45,10 @@ async fn on_the_lesser_link() -> Lesser {
     Lesser { better, gate, peer, client, events }
 }
 
-/// The connection that waits says nothing for as long as it has to wait.
+/// Checks that the waiting connection stays silent.
 async fn says_nothing(waiting: &mut Peer) {
     let first = tokio::time::timeout(Duration::from_secs(5), waiting.next());
-    assert!(first.await.is_err(), "it waits until the command has its answer");
+    assert!(first.await.is_err(), "it waits until the command is answered");
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,14 +69,14 @@ async fn move_waits_for_unrepeatable_command() {
     waiting.greet().await;
     let code = Some(Code::Closed.number());
     let Some(ClientEvent::Disconnected { code: why, .. }) = events.next().await else {
-        panic!("it leaves the lesser link")
+        panic!("it left the lesser link")
     };
     assert_eq!(why, code);
     assert!(matches!(events.next().await, Some(ClientEvent::Connected(_))));
     drop(client);
 }
 
-/// A send is written again under its id, so that it need not be waited for.
+/// A send is retried under its id, so the move does not wait for its ack.
 #[tokio::test(start_paused = true)]
 async fn move_does_not_wait_for_sends() {
     let Lesser { mut better, gate, mut peer, client, events } = on_the_lesser_link().await;
@@ -92,7 +92,7 @@ async fn move_does_not_wait_for_sends() {
     drop(events);
 }
 
-/// A connection that waited in vain is forgotten, and the client moves to a later one.
+/// An unused connection that ended is dropped, and the client moves to a later one.
 #[tokio::test(start_paused = true)]
 async fn ended_link_cancels_move() {
     let Lesser { mut better, gate, mut peer, client, events } = on_the_lesser_link().await;

@@ -155,7 +155,8 @@ pub enum SyncLevel {
 pub enum Answer {
     /// It was made.
     Applied(Applied),
-    /// A guard did not hold, or a unique index has such a record. Nothing was written.
+    /// A guard did not hold, or a unique index has such a record. Nothing was written. Where a commit itself would make
+    /// two such records, there is none.
     Conflict {
         /// The guard, by position; `None` for an index.
         guard: Option<usize>,

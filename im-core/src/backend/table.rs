@@ -181,6 +181,23 @@ impl Table {
     }
 }
 
+impl LogTable {
+    fn check(&self) -> Result<(), &'static str> {
+        let column = |at: usize| self.table.columns.get(at);
+        if self.unique.iter().any(|at| !column(*at).is_some_and(|c| matches!(c.ty, Type::Text(_))))
+        {
+            return Err("sender and message id are two columns of texts");
+        }
+        if self.outlives.iter().any(|at| column(*at).is_none()) {
+            return Err("a column that outlives its entry was not declared");
+        }
+        if column(self.size).is_none_or(|column| column.ty != Type::Int) {
+            return Err("the size of an entry is a column of integers");
+        }
+        Ok(())
+    }
+}
+
 impl Column {
     /// Whether it may stand in a key or an index.
     fn is_ordered(&self) -> bool {
@@ -213,6 +230,7 @@ impl Schema {
         if log.table.key != 2 || !ints || !log.table.indexes.is_empty() {
             return Err(refused(log.table.name, "the key of logs is two integers".into()));
         }
+        log.check().map_err(|why| refused(log.table.name, why.into()))?;
         for (at, table) in std::iter::once(&log.table).chain(&self.tables).enumerate() {
             table.check().map_err(|why| refused(table.name, why))?;
             let others = std::iter::once(&log.table).chain(&self.tables).take(at);

@@ -1,9 +1,10 @@
-//! The bytes of acks that wait to be written, of each connection and of all together.
+//! The bytes of pending acks, of each connection and of all together.
 //!
-//! An ack counts from when it is encoded until the transport has written it ([`Connection::release`], or the end of an
-//! [`Acks`](super::Acks) chunk). A connection that holds its bound takes no further command: that is the
-//! back-pressure. A command whose ack may be large reserves that much before it reads anything, so that pages being made
-//! count as well; where the budget of all connections has no room for it, it waits a moment and is then refused.
+//! An ack counts from when it is encoded until the transport has written it
+//! ([`Connection::release`], or the end of an [`Acks`](super::Acks) chunk). A connection at its
+//! bound executes no further command: that is the back-pressure. A command whose ack may be large
+//! reserves that much before it reads anything, so that pages being built count as well; if the
+//! budget of all connections has no capacity for it, it waits a moment and is then refused.
 //!
 //! [`Connection::release`]: super::Connection::release
 
@@ -20,11 +21,11 @@ use crate::wire::CommandBody;
 
 use super::config::EngineConfig;
 
-/// How long a command waits for room in the budget until it is refused.
+/// Maximum wait of a command for capacity in the budget.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// When a command that was refused for want of room should come again.
+/// Retry delay in the refusal of a command for lack of capacity.
 const COME_BACK: Duration = Duration::from_secs(1);
-/// Bytes of a room's status, and of a session's entry, at most: ids, numbers and names of fields.
+/// Maximum bytes of a room's status, and of a session's entry: ids, numbers and names of fields.
 const ENTRY: usize = 512;
 
 fn cores() -> usize {
@@ -34,19 +35,19 @@ fn cores() -> usize {
 /// The budget that the acks of all connections share.
 #[derive(Debug)]
 pub(crate) struct AckBudget {
-    /// Bytes that one connection may hold before its next command waits.
+    /// Bytes of one connection at which its next command waits.
     pub(crate) bytes: usize,
     all_bytes: usize,
-    /// Bytes that a page takes while it is made.
+    /// Bytes of a page while it is built.
     page_bytes: usize,
     used: AtomicUsize,
-    /// Bytes were freed.
+    /// Notified when bytes were freed.
     freed: Notify,
-    /// Pages that are encoded at one time.
+    /// Limits the pages encoded concurrently.
     encoding: Semaphore,
 }
 
-/// A part of the budget that is set aside; free again when this is dropped.
+/// A reserved part of the budget; freed on drop.
 #[derive(Debug)]
 pub(crate) struct Reserved {
     budget: Arc<AckBudget>,
@@ -64,7 +65,7 @@ impl AckBudget {
         Self {
             bytes: config.ack_bytes.max(1),
             all_bytes: config.acks_bytes.max(1),
-            // What was read, and what is encoded of it.
+            // The content read, and its encoding.
             page_bytes: config.max_page_bytes.saturating_mul(2),
             used: AtomicUsize::new(0),
             freed: Notify::new(),
@@ -72,24 +73,25 @@ impl AckBudget {
         }
     }
 
-    /// Waits for a turn at encoding a page. At most half of the cores, rounded up, encode pages, and of those who ask, the others
-    /// wait aside: so what else is to be done goes on beside them, however many ask.
+    /// Waits for a turn at encoding a page. At most half of the cores, rounded up, encode pages;
+    /// further requests wait without occupying a core. So other work continues, however many pages
+    /// are requested.
     pub(crate) async fn turn_to_encode(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
+        // The semaphore is never closed.
         self.encoding.acquire().await.ok()
     }
 
-    /// Bytes that are held or set aside now.
+    /// Bytes pending or reserved now.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether the budget of all connections is spent.
+    /// Returns whether the budget of all connections is spent.
     pub(crate) fn is_full(&self) -> bool {
         self.used() >= self.all_bytes
     }
 
-    /// Whether so little is left that connections which take nothing are ended.
+    /// Returns whether so little is left that connections without write progress are disconnected.
     pub(crate) fn is_tight(&self) -> bool {
         self.used().saturating_add(self.page_bytes) >= self.all_bytes / 4 * 3
     }
@@ -105,7 +107,7 @@ impl AckBudget {
         }
     }
 
-    /// Sets aside what the ack of `body` may have.
+    /// Reserves the maximum size of the ack of `body`.
     ///
     /// # Errors
     ///
@@ -118,7 +120,7 @@ impl AckBudget {
         self.reserve(self.most(body, config)).await
     }
 
-    /// Sets aside what the statuses of so many rooms may have.
+    /// Reserves the maximum size of the statuses of `rooms` rooms.
     ///
     /// # Errors
     ///
@@ -127,11 +129,11 @@ impl AckBudget {
         self.reserve(rooms.saturating_mul(ENTRY)).await
     }
 
-    /// Sets so many bytes aside; no more than there are in all.
+    /// Reserves `bytes`, or the whole budget if that is less.
     ///
     /// # Errors
     ///
-    /// [`Code::Overloaded`] if there was no room for them for a while.
+    /// [`Code::Overloaded`] if there was no capacity for them within the wait.
     async fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved> {
         let bytes = bytes.min(self.all_bytes);
         if let Some(reserved) = self.try_reserve(bytes) {
@@ -141,7 +143,7 @@ impl AckBudget {
             loop {
                 self.freed.notified().await;
                 if let Some(reserved) = self.try_reserve(bytes) {
-                    // There may be room for the next one that waits.
+                    // There may be capacity for the next waiting command.
                     self.freed.notify_one();
                     return reserved;
                 }
@@ -161,14 +163,14 @@ impl AckBudget {
         Some(Reserved { budget: self.clone(), bytes })
     }
 
-    /// Bytes that the ack of a command may have while it is made; 0 for those whose acks are small.
+    /// Maximum bytes of a command's ack while it is built; 0 for commands with small acks.
     fn most(&self, body: &CommandBody, config: &EngineConfig) -> usize {
         match body {
             CommandBody::History { .. }
             | CommandBody::Members { .. }
             | CommandBody::Rooms { .. } => self.page_bytes,
             CommandBody::Sessions => config.max_sessions_per_user.saturating_mul(ENTRY),
-            // `resume` sets aside what it needs once it knows its rooms.
+            // `resume` reserves its part once it knows its rooms.
             _ => 0,
         }
     }

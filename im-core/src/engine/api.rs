@@ -1,4 +1,4 @@
-//! What the embedder calls: everything that needs no connection.
+//! The embedder's API: everything that needs no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,9 @@ use super::registry::Most;
 use super::subscription::Subscription;
 use super::usage::Usage;
 
-/// An instant-messaging engine. Clones are handles to the same one; when the last is dropped, its tasks end.
+/// An instant-messaging engine.
+///
+/// Clones are handles to the same engine; when the last is dropped, its tasks end.
 ///
 /// ```
 /// # async fn example() -> im_core::Result<()> {
@@ -35,18 +37,21 @@ use super::usage::Usage;
 ///
 /// let engine = Engine::builder().allow_anonymous().start().await?;
 /// let (shop, room) = (UserId::new("shop").unwrap(), RoomId::new("orders").unwrap());
-/// let seed = RoomSeed { kind: RoomKind::Group, open: true, members: vec![(shop.clone(), Role::Owner)] };
+/// let members = vec![(shop.clone(), Role::Owner)];
+/// let seed = RoomSeed { kind: RoomKind::Group, open: true, members };
 /// engine.create_room(room.clone(), seed, &shop).await?;
-/// let ack = engine.publish(Publish::text(Target::Room(room), shop, "order 17 was placed")).await?;
-/// assert_eq!(ack.seq.get(), 2); // 1 tells who is in the room
+/// let order = Publish::text(Target::Room(room), shop, "order 17 was placed");
+/// let ack = engine.publish(order).await?;
+/// assert_eq!(ack.seq.get(), 2); // 1 lists the members of the room
 /// # Ok(())
 /// # }
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+/// #     .block_on(example()).unwrap();
 /// ```
 #[derive(Debug, Clone)]
 pub struct Engine(Arc<Owner>);
 
-/// Ends the tasks with the last handle.
+/// Ends the tasks when the last handle is dropped.
 #[derive(Debug)]
 struct Owner(Arc<Core>);
 
@@ -57,16 +62,16 @@ impl Drop for Owner {
     }
 }
 
-/// A message of the service's own, on the authority of the service: membership is not checked.
+/// A message of the service, on its own authority: membership is not checked.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// Where to. [`Target::User`] is the user's own room, which is made if need be.
+    /// The target. [`Target::User`] is the user's inbox, which is created if necessary.
     pub to: Target,
-    /// In whose name.
+    /// The user in whose name it is published.
     pub from: UserId,
-    /// What sort of event.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// What it says.
+    /// The content.
     pub content: Value,
     /// An idempotency key, if the call may be retried: a retry then returns the first ack.
     pub id: Option<MessageId>,
@@ -88,7 +93,7 @@ impl Publish {
 }
 
 impl Engine {
-    /// Assembles an engine.
+    /// Starts a builder.
     pub fn builder() -> EngineBuilder<NeedsAuthenticator> {
         EngineBuilder::new()
     }
@@ -101,26 +106,26 @@ impl Engine {
         &self.0.0
     }
 
-    /// What one message may hold. Transports keep to `max_message_bytes` before they buffer.
+    /// The bounds of one message. Transports enforce `max_message_bytes` before they buffer.
     pub fn limits(&self) -> &Limits {
         &self.core().config.limits
     }
 
-    /// The knobs that it runs with.
+    /// The configuration in use.
     pub fn config(&self) -> &EngineConfig {
         &self.core().config
     }
 
-    /// What clients have to keep to, as a reply to `hello` tells them.
+    /// The limits for clients, as in the ack of `hello`.
     pub fn server_limits(&self) -> ServerLimits {
         commands::server_limits(self.core())
     }
 
-    /// Says whether it takes anybody new.
+    /// Checks that the engine accepts new connections.
     ///
     /// # Errors
     ///
-    /// [`Code::Draining`], and when to come back.
+    /// [`Code::Draining`], with the delay before a reconnect.
     pub fn check_open(&self) -> Result<()> {
         let core = self.core();
         if core.is_draining() {
@@ -135,22 +140,23 @@ impl Engine {
         &self.core().store
     }
 
-    /// What it holds in memory, in bytes as its bounds count them.
+    /// Memory use, in bytes as the configured bounds count them.
     pub fn usage(&self) -> Usage {
         self.core().usage()
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub fn connections(&self) -> usize {
         self.core().registry.len()
     }
 
-    /// Takes a peer's connection. The peer then has to say `hello` in time.
+    /// Accepts a peer's connection. The peer must then send `hello` in time.
     ///
     /// # Errors
     ///
-    /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with it: if it has no way of its
-    /// own, by a frame [`Disconnect`](crate::wire::Disconnect) made of the error.
+    /// [`Code::Draining`] or [`Code::TooManyConnections`]. The transport refuses the peer with this
+    /// error: if it has no means of its own, by a frame [`Disconnect`](crate::wire::Disconnect)
+    /// made of the error.
     pub fn accept(&self, peer: Peer) -> Result<Connection> {
         self.open(peer, Half::Duplex)
     }
@@ -167,17 +173,17 @@ impl Engine {
             .registry
             .open(peer.address, most, |number| Conn::new(number, peer, half, core))
             .map_err(|_| Error::of(Code::TooManyConnections, "accept"))?;
-        // Whatever comes of it: a connection, a call, a stream, a poll.
+        // Charged to the address for a connection, a call, a stream and a poll alike.
         commands::address_quota(core, &conn, Resource::Commands, 1)
             .inspect_err(|_| core.registry.close(&conn))?;
         Ok(Connection::new(self.clone(), conn))
     }
 
-    /// Makes a room.
+    /// Creates a room.
     ///
     /// # Errors
     ///
-    /// [`Code::Exists`]; [`Code::Forbidden`] for ids that belong to the engine; the store's.
+    /// [`Code::Exists`]; [`Code::Forbidden`] for ids reserved for the engine; errors of the store.
     pub async fn create_room(
         &self,
         room: RoomId,
@@ -190,11 +196,11 @@ impl Engine {
         self.core().append(room, Act::Create { by: by.clone(), seed }).await
     }
 
-    /// Changes who is in a room, in the name of `by`, whose role is not looked at.
+    /// Changes a membership in the name of `by`, whose role is not checked.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`], [`Code::Banned`], [`Code::TooMany`]; the store's.
+    /// [`Code::NotFound`], [`Code::Banned`], [`Code::TooMany`]; errors of the store.
     pub async fn change_members(
         &self,
         room: &RoomId,
@@ -208,13 +214,13 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; the store's.
+    /// [`Code::NotFound`], [`Code::Conflict`], a limit of the content; errors of the store.
     pub async fn publish(&self, publish: Publish) -> Result<AppendAck> {
         let (room, act) = self.submitted(publish)?;
         self.core().append(room, act).await
     }
 
-    /// What a message of the service's own is to the store, checked against the limits.
+    /// Converts a message of the service to an append, checked against the limits.
     pub(super) fn submitted(&self, publish: Publish) -> Result<(RoomId, Act)> {
         let Publish { to, from, kind, content, id } = publish;
         let (content, key) = commands::submitted(self.core(), &kind, &content, id)?;
@@ -231,7 +237,7 @@ impl Engine {
         ))
     }
 
-    /// Delivers a signal to whoever is there, on every node.
+    /// Delivers an ephemeral message to current subscribers, on every node.
     ///
     /// # Errors
     ///
@@ -254,11 +260,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the value of a state key, or removes it. Returns the stamp that it has now.
+    /// Writes the value of a state key, or removes it. Returns the stamp of the change.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`], [`Code::Stale`], [`Code::StampAhead`], a limit; the store's.
+    /// [`Code::NotFound`], [`Code::Stale`], [`Code::StampAhead`], a limit; errors of the store.
     pub async fn put_state(
         &self,
         room: &RoomId,
@@ -277,11 +283,12 @@ impl Engine {
         commands::put_state(core, room.clone(), key.clone(), value, from.clone(), stamp).await
     }
 
-    /// A page of a room's log, at most [`EngineConfig::max_page`](super::EngineConfig) events.
+    /// Returns a page of a room's log, at most [`EngineConfig::max_page`](super::EngineConfig)
+    /// events.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`]; the store's.
+    /// [`Code::NotFound`]; errors of the store.
     pub async fn history(&self, room: &RoomId, from: PageFrom, limit: u32) -> Result<HistoryPage> {
         commands::history_page(self.core(), room, from, limit).await
     }
@@ -290,7 +297,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`]; the store's.
+    /// [`Code::NotFound`]; errors of the store.
     pub async fn subscribe(&self, room: &RoomId, since: Option<Cursor>) -> Result<Subscription> {
         let core = self.core();
         let (_, head) = core.look_up(room).await?;
@@ -308,26 +315,28 @@ impl Engine {
         Ok(Subscription::new(self.clone(), outbox, status, from))
     }
 
-    /// The sessions of `user` that can be resumed.
+    /// Returns the sessions of `user` that can be resumed.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Errors of the store.
     pub async fn sessions(&self, user: &UserId) -> Result<Vec<SessionEntry>> {
         commands::list_sessions(self.core(), user).await
     }
 
-    /// Ends one session of `user`, or all of them, for good, on every node.
+    /// Ends one session of `user`, or all of them, permanently, on every node.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// Errors of the store.
     pub async fn kick(&self, user: &UserId, session: Option<&SessionId>, code: Code) -> Result<()> {
         commands::end_sessions(self.core(), user, session, code).await
     }
 
-    /// Ends in good order within about `within`: takes no new connections, tells every client to come back after a delay
-    /// spread at random, waits for what is under way, writes state, and stops. The store stays open.
+    /// Shuts down in an orderly way within about `within`.
+    ///
+    /// The engine accepts no new connections, disconnects every client with a delay that has random
+    /// jitter, waits for pending work, writes state, and stops. The store stays open.
     pub async fn drain(&self, within: Duration) {
         let core = self.core();
         core.draining.store(true, Ordering::Relaxed);
@@ -342,7 +351,8 @@ impl Engine {
             tracing::warn!("drained with work left");
         }
         if !core.state_writer.flush(&core.store).await {
-            // Not ended: the next start then gives state another generation, and clients replace what they hold.
+            // `end_state` is skipped: the next start then has another state generation, and clients
+            // replace their state.
             return tracing::warn!("drained with state that could not be written");
         }
         if let Err(error) = core.store.end_state(core.node).await {

@@ -1,15 +1,18 @@
-//! Appending: authorised commands become events here, and only here.
+//! Append shards: authorised commands become events here, and only here.
 //!
-//! Each shard is a task with a share of the rooms. It sends what waits to the store in one call, and for every event that was
-//! committed: applies it to its room (which fans it out), publishes it to the other nodes, and answers the sender.
-//! So one room's events leave in their order, and a connection that goes away takes nothing with it.
+//! Each shard is a task with a share of the rooms. It sends all queued appends to the store in one
+//! call, and for every committed event: applies it to its room (which fans it out), publishes it to
+//! the other nodes, and enqueues the sender's ack. So the events of one room leave in order, and a
+//! connection that closes does not cancel its appends.
 //!
-//! A call of the store is bounded in appends, rows and bytes; what does not fit waits for its [turn](super::fair_queue), which is
-//! fair among users. A heavy append goes by itself, and of all shards [one at a time](super::heavy). While
-//! a shard waits with a heavy one, light ones that come have their turn, as long as it has room for them.
+//! A store call is bounded in appends, rows and bytes; the rest waits in a
+//! [queue](super::fair_queue) that is fair among users. A heavy append is sent alone, and [one at a
+//! time](super::heavy) across all shards. While a shard waits with a heavy one, light ones that
+//! arrive may overtake it, as long as the shard has capacity for them.
 //!
 //! The sends of one session to one room keep their order also where some are retryably refused: see
-//! [`sender_order`](super::sender_order). So a send that was answered before it came here comes here all the same.
+//! [`sender_order`](super::sender_order). Therefore a send whose ack was decided before it reached
+//! a shard still passes through the shard.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,33 +41,34 @@ use super::metrics;
 use super::outgoing::Outgoing;
 use super::sender_order::{SendRef, SenderOrder};
 
-/// Longest delay that a send behind a retryable refusal is refused with: the retry of the earlier one comes soon, if it comes.
-/// Unless the rate limit asks for more, once all of them come again.
+/// Longest delay in the refusal of a send behind a retryable refusal: the retry of the earlier one
+/// arrives soon, if at all. The rate limit may require a longer delay, until its tokens cover all
+/// of the retries.
 const SENDER_ORDER_RETRY: Duration = Duration::from_secs(1);
 
-/// Rows that a call of the store may have at least: with fewer, every send were heavy.
+/// Minimum rows of a store call: with fewer, every send would be heavy.
 const LEAST_ROWS: usize = 8;
 
-/// Somebody who waits for an append.
+/// The recipient of an append's outcome.
 #[derive(Debug)]
 pub(crate) enum Waiter {
-    /// A client's command, with what it takes of quotas.
+    /// A client's command, with its charges to quotas.
     Command(Arc<Conn>, CommandId, Charges),
     /// A caller in this process.
     Caller(oneshot::Sender<Result<AppendAck>>),
 }
 
-/// What a shard has to do, and who waits for it.
+/// An item of work for a shard, with the recipient of the outcome.
 #[derive(Debug)]
 pub(crate) struct Job {
     work: Work,
     waiter: Waiter,
-    /// When it arrived, at the earliest.
+    /// The earliest time at which it may have arrived.
     at: tokio::time::Instant,
 }
 
 impl Job {
-    /// A job for a command of the message that the connection is taking.
+    /// Creates a job for a command of the message that the connection is processing.
     pub(crate) fn for_command(
         core: &Core,
         conn: &Arc<Conn>,
@@ -75,18 +79,18 @@ impl Job {
         Self { work, waiter, at: core.started + conn.arrived() }
     }
 
-    /// A job for a caller in this process.
+    /// Creates a job for a caller in this process.
     fn for_caller(work: Work, caller: oneshot::Sender<Result<AppendAck>>) -> Self {
         Self { work, waiter: Waiter::Caller(caller), at: tokio::time::Instant::now() }
     }
 }
 
-/// What there is to do.
+/// The work of a job.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// To be committed.
+    /// An append to commit.
     Append(Append),
-    /// A send whose answer is known already, and is given in its turn.
+    /// A send whose ack is known already, delivered in its turn.
     Answered(RoomId, MessageId, Result<AppendAck>),
 }
 
@@ -99,23 +103,24 @@ pub(crate) struct AppendShards {
 }
 
 impl AppendShards {
-    /// `n` shards, and the receivers of their tasks.
+    /// Creates `n` shards, and the receivers of their tasks.
     pub(crate) fn new(n: usize, queue: usize) -> (Self, Vec<mpsc::Receiver<Job>>) {
         let (senders, receivers) = (0..n.max(1)).map(|_| mpsc::channel(half_of(queue))).unzip();
         (Self { senders, hasher: RandomState::new(), heavy: HeavyTurn::new() }, receivers)
     }
 
-    /// Jobs that wait in all of them.
+    /// Jobs that wait in all shards.
     pub(crate) fn waiting(&self) -> usize {
         self.senders.iter().map(|shard| shard.max_capacity() - shard.capacity()).sum()
     }
 
-    /// Queues a job. An append waits for room. An answer does not, so that who is refused again and again keeps nobody from
-    /// sending: where there is none, its order is not kept.
+    /// Queues a job. An append waits for capacity. A decided ack does not wait, so that a client
+    /// with repeated refusals does not block other senders: if there is no capacity, its order is
+    /// not kept.
     ///
     /// # Errors
     ///
-    /// What was not queued, and its answer.
+    /// The recipient and the outcome of a job that was not queued.
     pub(crate) async fn send(&self, job: Job) -> Result<(), (Waiter, Result<AppendAck>)> {
         let room = match &job.work {
             Work::Append(append) => &append.room,
@@ -133,7 +138,7 @@ impl AppendShards {
     }
 }
 
-/// One shard's task: ends when the engine stops and nothing waits.
+/// The task of one shard: ends when the engine stops and nothing waits.
 pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     let (mut shard, mut order) = (AppendShard::new(&core.config), SenderOrder::default());
     let mut closing = false;
@@ -158,7 +163,7 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
             tokio::select! {
                 biased;
                 turn = request.granted() => turn,
-                // Some of them may go before it.
+                // Some of these may overtake the heavy one.
                 () = shard.more(&mut jobs) => continue,
             }
         } else {
@@ -171,13 +176,14 @@ pub(crate) async fn run(core: Arc<Core>, mut jobs: mpsc::Receiver<Job>) {
     }
 }
 
-/// What waits in a shard.
+/// The jobs of a shard.
 struct AppendShard {
-    /// In the order in which it came, while all of it goes in one batch. After [`AppendShard::arrange`], the next batch, or nothing.
+    /// In order of arrival, while all of it fits into one batch. After [`AppendShard::arrange`]:
+    /// the next batch, or empty.
     came: Vec<Job>,
     queue: FairQueue<Job>,
     bounds: BatchBounds,
-    /// Jobs that may be in `queue`; as many wait before the shard.
+    /// Maximum number of jobs in `queue`; as many wait before the shard.
     most: usize,
 }
 
@@ -192,9 +198,10 @@ impl AppendShard {
         Self { came: Vec::new(), queue: FairQueue::new(), bounds, most }
     }
 
-    /// Yields so that senders about to enqueue join this batch: the fuller the batch, the cheaper each commit.
+    /// Yields so that senders about to enqueue join this batch: the fuller the batch, the cheaper
+    /// each commit.
     async fn gather(&mut self, jobs: &mut mpsc::Receiver<Job>) {
-        // Once more than a batch waits, whoever comes is to have their turn among them.
+        // Once more than a batch waits, later arrivals must get their turn among the queued jobs.
         let most = if self.queue.is_empty() { self.bounds.appends } else { self.most };
         while self.queue.len() + self.came.len() < most {
             yield_now().await;
@@ -210,7 +217,7 @@ impl AppendShard {
         self.came.is_empty() && self.queue.is_empty()
     }
 
-    /// Waits for jobs beside those that wait already, as many as there is room for.
+    /// Waits for further jobs, as many as there is capacity for.
     async fn more(&mut self, jobs: &mut mpsc::Receiver<Job>) {
         let room = self.most.saturating_sub(self.queue.len() + self.came.len());
         if room == 0 || jobs.recv_many(&mut self.came, room).await == 0 {
@@ -218,7 +225,7 @@ impl AppendShard {
         }
     }
 
-    /// Gives each of those that came its turn, unless all of them go in one batch.
+    /// Moves the arrived jobs to the fair queue, unless all of them fit into one batch.
     fn arrange(&mut self) {
         let mut size = BatchSize::default();
         let fits = self.came.iter().all(|job| size.add(job.weight(), &self.bounds));
@@ -229,13 +236,13 @@ impl AppendShard {
         }
     }
 
-    /// Whether the next batch is one heavy append.
+    /// Returns whether the next batch is one heavy append.
     fn is_heavy_next(&self) -> bool {
         let next = self.came.first().map(Job::weight).or(self.queue.next());
         next.is_some_and(|weight| self.bounds.is_heavy(weight))
     }
 
-    /// The next batch, of what was arranged.
+    /// Returns the next batch of the arranged jobs.
     fn batch(&mut self) -> Vec<Job> {
         if !self.came.is_empty() {
             return std::mem::take(&mut self.came);
@@ -248,13 +255,13 @@ impl AppendShard {
     }
 }
 
-/// Of the jobs that a shard may hold, those that wait before it; as many may wait for their turn.
+/// The part of a shard's queue that waits before the shard; the other part is the fair queue.
 fn half_of(queue: usize) -> usize {
     queue.div_ceil(2).max(1)
 }
 
 impl Job {
-    /// Whose share of the rows it counts against.
+    /// The user or room whose share of the rows it uses.
     fn share(&self) -> Share {
         let room = match &self.work {
             Work::Append(append) => &append.room,
@@ -269,13 +276,13 @@ impl Job {
         }
     }
 
-    /// What it writes.
+    /// The rows and bytes that it writes.
     fn weight(&self) -> Weight {
-        /// A row's keys and indexes, about.
+        /// Approximate bytes of a row's keys and indexes.
         const ROW_BYTES: usize = 64;
         let Work::Append(append) = &self.work else { return Weight::default() };
         let of = |members: usize, bytes: usize| {
-            // The event and its room come to each.
+            // Each append writes the event and its room.
             let rows = 2 + members * ROWS_PER_MEMBER;
             Weight { rows, bytes: bytes + rows * ROW_BYTES }
         };
@@ -290,7 +297,7 @@ impl Job {
     }
 }
 
-/// An append that goes to the store.
+/// An append that is sent to the store.
 struct AdmittedAppend {
     append: Append,
     waiter: Waiter,
@@ -298,7 +305,7 @@ struct AdmittedAppend {
     send_ref: Option<SendRef>,
 }
 
-/// Answers what need not go to the store or may not yet, and gives the rest.
+/// Answers the jobs that need no store call or must not reach the store yet, and returns the rest.
 fn admit(
     core: &Core,
     order: &mut SenderOrder,
@@ -335,7 +342,7 @@ fn admit(
     admitted
 }
 
-/// The id under which something is sent.
+/// The message id of a send.
 fn send_id(act: &Act) -> Option<&MessageId> {
     match act {
         Act::Post { event, .. } => event.idempotency_key.as_ref().map(|key| &key.id),
@@ -343,7 +350,7 @@ fn send_id(act: &Act) -> Option<&MessageId> {
     }
 }
 
-/// The refusal of a send behind one that was retryably refused.
+/// The refusal of a send behind a retryably refused one.
 fn sender_order_refusal(wait: Duration) -> Error {
     Error::of(Code::SenderOrder, "send").retry_after(wait)
 }
@@ -356,7 +363,7 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
         appends.push(append);
     }
     let started = Instant::now();
-    // A store that panics must not take the shard with it: what became of the batch is then not known.
+    // A panic in the store must not end the shard: the outcome of the batch is then unknown.
     let appended = AssertUnwindSafe(core.store.append(appends)).catch_unwind().await;
     let mut outcomes = appended.unwrap_or_else(|_| panicked("the store")).into_iter();
     ::metrics::histogram!(metrics::COMMIT_SECONDS).record(started.elapsed().as_secs_f64());
@@ -380,7 +387,7 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
         }
         answer(core, waiter, result);
     }
-    // From the last to the first, so that each session's first stays.
+    // In reverse order, so that each session's first refused send is the awaited one.
     let now = tokio::time::Instant::now();
     refused.iter().rev().for_each(|send_ref| order.await_retry(send_ref, now));
     if !committed.is_empty() || failed {
@@ -392,7 +399,7 @@ async fn commit(core: &Arc<Core>, order: &mut SenderOrder, batch: Vec<AdmittedAp
     }
 }
 
-/// Logs that code of the embedder's panicked, and goes on with nothing.
+/// Logs a panic in the embedder's code and returns a default value.
 fn panicked<T: Default>(what: &str) -> T {
     tracing::error!("{what} panicked while events were appended");
     T::default()
@@ -416,7 +423,7 @@ pub(super) fn fan_out(core: &Arc<Core>, event: Arc<Event>) -> AppendAck {
     ack
 }
 
-/// Who is in a room that an append makes without an event that says so.
+/// The first members of a room that an append creates without an event that lists them.
 fn first_members(act: &Act) -> Vec<UserId> {
     match act {
         Act::Post { seed: Some(seed), .. } => {
@@ -426,8 +433,8 @@ fn first_members(act: &Act) -> Vec<UserId> {
     }
 }
 
-/// Notifies the devices of users who were added to a room by another user that there is a room to subscribe to. A hint: what
-/// rooms they are in they can always ask.
+/// Notifies the devices of users that another user added to a room. A hint: `rooms` always lists a
+/// user's rooms.
 pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<UserId>) {
     let joined = event.member_changes().into_iter().filter_map(|change| match change {
         MemberChange::Joined(user, _) => Some(user),
@@ -453,7 +460,8 @@ pub(super) fn announce(core: &Arc<Core>, event: &Arc<Event>, first_members: Vec<
 }
 
 impl Core {
-    /// Appends on the service's own authority and waits for the outcome. No session sends it, so none is held up by it.
+    /// Appends on the service's authority and waits for the outcome. It belongs to no session, so
+    /// sender order does not block it.
     pub(crate) async fn append(&self, room: RoomId, act: Act) -> Result<AppendAck> {
         let max_members = self.config.max_members;
         let append =
@@ -468,7 +476,8 @@ impl Core {
 }
 
 impl Waiter {
-    /// A send was refused since an earlier one comes first, so it costs nothing. Returns how long to wait, `wait` at least.
+    /// Refunds a send that was refused because an earlier one must be retried first. Returns the
+    /// time to wait, `wait` at least.
     fn refund(&self, core: &Core, wait: Duration) -> Duration {
         match self {
             Self::Command(conn, ..) => behind(core, conn, wait),
@@ -476,7 +485,7 @@ impl Waiter {
         }
     }
 
-    /// The send of a client under this id.
+    /// The reference of a client's send with this id.
     fn send_ref(&self, room: &RoomId, id: &MessageId) -> Option<SendRef> {
         let Self::Command(conn, ..) = self else { return None };
         let session = conn.session()?.id.clone();
@@ -494,7 +503,7 @@ pub(crate) fn answer(core: &Core, waiter: Waiter, result: Result<AppendAck>) {
             };
             conn.outbox.append_done(encode(&frame, conn.encoding));
         }
-        // Whoever asked may have gone away; the event stays.
+        // The caller may have been dropped; the event stays.
         Waiter::Caller(reply) => drop(reply.send(result)),
     }
 }

@@ -1,4 +1,4 @@
-//! Assembling an engine. Only one choice must be made: who may come in.
+//! The engine's builder. Only one choice is required: the authenticator.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -29,11 +29,11 @@ use super::remote_state::RemoteState;
 use super::room::WindowBounds;
 use super::state_writer::StateWriter;
 
-/// It has not been said yet who may come in.
+/// The authenticator is not chosen yet.
 #[derive(Debug, Clone, Copy)]
 pub struct NeedsAuthenticator(());
 
-/// An engine being assembled. `A` says whether the authenticator was chosen.
+/// Builder of an engine. `A` records whether the authenticator was chosen.
 #[must_use]
 pub struct EngineBuilder<A = Arc<dyn Authenticator>> {
     authenticator: A,
@@ -47,7 +47,8 @@ pub struct EngineBuilder<A = Arc<dyn Authenticator>> {
     config: EngineConfig,
 }
 
-/// Tokens a second, and at once, that one user has by default: a send costs one. A person types less, a busy bot needs no more.
+/// A user's default rate and burst in tokens: a send costs one. A person types less, a busy bot
+/// needs no more.
 const COMMANDS_PER_SECOND: u32 = 200;
 const COMMANDS_AT_ONCE: u32 = 1000;
 
@@ -66,7 +67,7 @@ impl EngineBuilder<NeedsAuthenticator> {
         }
     }
 
-    /// This says who it is.
+    /// Sets the authenticator.
     pub fn authenticator(self, authenticator: Arc<dyn Authenticator>) -> EngineBuilder {
         EngineBuilder {
             authenticator,
@@ -81,57 +82,58 @@ impl EngineBuilder<NeedsAuthenticator> {
         }
     }
 
-    /// Everybody is believed to be who they say they are. For demos, and behind a gate of your own.
+    /// Accepts every claimed user. For demos, and behind a gateway that authenticates.
     pub fn allow_anonymous(self) -> EngineBuilder {
         self.authenticator(Arc::new(AllowAnonymous))
     }
 }
 
 impl<A> EngineBuilder<A> {
-    /// Where everything durable lives. A [`MemoryStore`] if none is given: gone with the process.
+    /// Sets the store. The default is a [`MemoryStore`], which is lost with the process.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// What joins this engine with others on the same store. None if none is given.
+    /// Sets the bus to other engines on the same store. None by default.
     pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
         self.bus = Some(bus);
         self
     }
 
-    /// Your say in what happens. [`NoHooks`] if none are given.
+    /// Sets the hooks. [`NoHooks`] by default.
     pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
         self.hooks = hooks;
         self
     }
 
-    /// Where time comes from. The system's clock if none is given.
+    /// Sets the clock. The system's clock by default.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// How often users may issue commands. 200 tokens a second and 1,000 at once, on each node, if none is given: a short
-    /// send costs one, a command that reads or writes more rows costs more.
+    /// Sets the rate limit of commands. The default is 200 tokens a second and 1,000 at once per
+    /// user, on each node: a short send costs one, a command that reads or writes more rows costs
+    /// more.
     pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
         self.limiter = limiter;
         self
     }
 
-    /// What one address and one user may use. No bounds if none are given.
+    /// Sets the quotas of addresses and users. None by default.
     pub fn quotas(mut self, quotas: Arc<dyn Quotas>) -> Self {
         self.quotas = quotas;
         self
     }
 
-    /// How long messages are kept. For ever, if none is given.
+    /// Sets the retention policy. By default all messages are retained.
     pub fn retention(mut self, policy: Arc<dyn RetentionPolicy>) -> Self {
         self.retention = policy;
         self
     }
 
-    /// The knobs.
+    /// Sets the configuration.
     pub fn config(mut self, config: EngineConfig) -> Self {
         self.config = config;
         self
@@ -139,7 +141,7 @@ impl<A> EngineBuilder<A> {
 }
 
 impl EngineBuilder {
-    /// Starts the engine's tasks on the present tokio runtime.
+    /// Starts the engine's tasks on the current tokio runtime.
     ///
     /// # Errors
     ///

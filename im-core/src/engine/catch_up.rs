@@ -1,4 +1,5 @@
-//! Catch-up: from the hot window where it reaches back far enough, else from the page cache or the store.
+//! Catch-up: from the hot window where it extends back far enough, else from the page cache or the
+//! store.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,26 +19,26 @@ use super::upkeep::Checked;
 
 /// Bytes of one chunk of a state snapshot.
 const SNAPSHOT_CHUNK: usize = 16 * 1024;
-/// Bytes taken from the hot window at once.
+/// Bytes in one read of the hot window.
 const WINDOW_PAGE: usize = 64 * 1024;
 
-/// What an outbox has at the moment.
+/// The result of a take from an outbox.
 #[derive(Debug)]
 pub(crate) enum Available {
     Taken(OutboxBatch),
     Nothing,
-    /// Nothing yet: a task reads for the subscriber. The outbox is ready once it has.
+    /// Nothing yet: a task reads for the subscriber. The outbox is ready once it has finished.
     Reading,
 }
 
-/// Takes what there is. What has to be read from the store first is read by a task of its own, so that neither answers nor
-/// heartbeats wait for the store, and what the connection does meanwhile begins no read again.
+/// Takes what is available. Reads of the store run in a task of their own, so that neither acks nor
+/// heartbeats wait for the store, and a dropped future does not restart a read.
 pub(crate) fn take_available(
     core: &Arc<Core>,
     outbox: &Arc<Outbox>,
     max_bytes: usize,
 ) -> Available {
-    // Until it was taken, so that it is not evicted again before.
+    // Held until the take, so that it is not evicted again before.
     let _hold = outbox.take_hold();
     loop {
         let mut take = outbox.take(max_bytes);
@@ -50,10 +51,11 @@ pub(crate) fn take_available(
         let snapshot = take.snapshot.take();
         if let Some(DueSnapshot { room, even_empty }) = &snapshot {
             let Some(chunks) = room.snapshot(SNAPSHOT_CHUNK, *even_empty) else {
-                // The subscriber asks for it again.
+                // The subscriber still needs it.
                 outbox.require_snapshot(room);
                 if !take.items.is_empty() || take.disconnect.is_some() {
-                    // It is read once the transport waits for it, so that it is not kept in memory while this is written.
+                    // It is read once the transport waits for it, so that it does not occupy memory
+                    // while this batch is written.
                     return Available::Taken(take);
                 }
                 read(core, outbox, Needed::State(room.clone()));
@@ -70,22 +72,22 @@ pub(crate) fn take_available(
         if !take.items.is_empty() || take.disconnect.is_some() {
             return Available::Taken(take);
         }
-        // A room without state has nothing to send; the next may have.
+        // A room without state has nothing to send; the next one may have.
         if snapshot.is_none() {
             return if take.reading { Available::Reading } else { Available::Nothing };
         }
     }
 }
 
-/// What has to be read before there is something to take.
+/// The read required before there is something to take.
 enum Needed {
     Log(CatchUp),
-    /// Where the log goes on: the subscriber's cursor is of another epoch.
+    /// The position from which the log continues: the subscriber's cursor is of another epoch.
     Restart(CatchUp),
     State(Arc<Room>),
 }
 
-/// Begins to read for a subscriber, unless a task does already.
+/// Starts a read for a subscriber, unless a task does one already.
 fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
     if !outbox.begin_reading() {
         return;
@@ -107,7 +109,7 @@ fn read(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: Needed) {
     });
 }
 
-/// Reads, and gives what keeps state in memory until it was taken.
+/// Reads, and returns the hold that keeps state in memory until it was taken.
 async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) -> Option<StateHold> {
     match needed {
         Needed::Log(catch_up) => {
@@ -129,7 +131,7 @@ async fn read_needed(core: &Arc<Core>, outbox: &Arc<Outbox>, needed: &Needed) ->
     }
 }
 
-/// Catches up from memory, or returns what has to be read first.
+/// Catches up from memory, or returns the read that is required first.
 fn catch_up_from_memory(
     core: &Arc<Core>,
     outbox: &Arc<Outbox>,
@@ -145,10 +147,11 @@ fn catch_up_from_memory(
     None
 }
 
-/// Catches up from a cached page. A subscription whose page has to be read lets others of the outbox pass whose page is cached:
-/// subscribers with different cursors then come together at the same pages, and share what each of them has read.
+/// Catches up from a cached page. A subscription whose page must be read is passed by others of the
+/// outbox whose page is cached. So subscribers with different cursors converge on the same pages
+/// and share each other's reads.
 fn enqueue_cached(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) -> bool {
-    // Where the right to read has to be checked, the store is asked.
+    // Where access has to be checked, the store is read.
     let cached = |catch_up: &CatchUp| {
         let page = core.catch_up_reads.cached(catch_up)?;
         let checked = |item: &Arc<Outgoing>| item.ends_nameless();
@@ -221,8 +224,9 @@ fn enqueue_history(
     );
 }
 
-/// The events after the cursor were trimmed, or the epoch changed. The event that ended the subscriber's access may be among
-/// what is gone, so access is checked again, after the head was read.
+/// Restarts a subscription whose next events were trimmed, or whose room has another epoch. The
+/// event that ended the subscriber's access may be among the trimmed ones, so access is checked
+/// again, after the head was read.
 async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) {
     let found = core.look_up(catch_up.room.id()).await;
     match core.check_subscriber(outbox, catch_up).await {
@@ -232,7 +236,7 @@ async fn restart(core: &Arc<Core>, outbox: &Arc<Outbox>, catch_up: &CatchUp) {
     }
     let Ok((_, head)) = found else { return outbox.pause_catch_up(catch_up) };
     if catch_up.room.head().is_some_and(|held| held.epoch != head.cursor.epoch) {
-        // It is the room in memory that is behind.
+        // The room in memory is behind.
         core.handle_applied(&catch_up.room, Applied::OtherEpoch);
     }
     match answer(catch_up.after, head.cursor, head.first) {

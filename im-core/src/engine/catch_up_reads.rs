@@ -1,4 +1,4 @@
-//! Reads of the store for subscribers catching up: each page once, however many want it, and few at a time.
+//! Store reads for catch-up: each page once for all subscribers that need it, and few at a time.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -36,19 +36,19 @@ impl SharedPage {
     }
 }
 
-/// `None` if there is no such room; the error in words, since it is shared.
+/// `None` if there is no such room. The error is a text, since it is shared.
 type SharedPageResult = Result<Option<Arc<SharedPage>>, Arc<str>>;
 type SharedRead = Shared<BoxFuture<'static, SharedPageResult>>;
 
-/// The room, the event after which its log is read, and what the subscriber knows of erasures: no page from before one is
-/// returned.
+/// The room, the cursor after which its log is read, and the subscriber's count of erasures: no
+/// page from before an erasure is returned.
 type Wanted = (RoomId, Cursor, u64);
 
-/// Reads under way.
+/// The reads in progress.
 pub(crate) struct CatchUpReads {
     reads: Arc<Mutex<HashMap<Wanted, SharedRead>>>,
     permits: Arc<Semaphore>,
-    /// Reads go on when whoever asked has gone away, so that they give back what they hold.
+    /// Reads continue when all callers were dropped, so that they release their permits.
     tasks: TaskTracker,
     page: usize,
     page_bytes: usize,
@@ -56,8 +56,8 @@ pub(crate) struct CatchUpReads {
 }
 
 impl CatchUpReads {
-    /// At most `at_once` reads, each of a page of at most `page` events and about `page_bytes` bytes; pages of at most
-    /// `cache_bytes` bytes are kept.
+    /// Limits reads to `at_once` concurrent ones, each of a page of at most `page` events and about
+    /// `page_bytes` bytes; pages of at most `cache_bytes` bytes are cached.
     pub(crate) fn new(
         tasks: TaskTracker,
         at_once: usize,
@@ -74,9 +74,11 @@ impl CatchUpReads {
         }
     }
 
-    /// A page in memory with the event after the subscriber's cursor. It may begin before that event.
+    /// Returns a cached page that contains the event after the subscriber's cursor. It may begin
+    /// before that event.
     pub(crate) fn cached(&self, catch_up: &CatchUp) -> Option<Arc<SharedPage>> {
-        // Trimmed events may be in memory still; the store says from where the log goes on.
+        // The cache may still contain trimmed events; then the store determines where the log
+        // continues.
         let next = Cursor { seq: catch_up.after.seq.next(), ..catch_up.after };
         let retained = catch_up.room.retains(next);
         retained
@@ -84,7 +86,8 @@ impl CatchUpReads {
             .flatten()
     }
 
-    /// A page of the store that begins with the event after the subscriber's cursor, if there is one.
+    /// Reads a page from the store that begins with the event after the subscriber's cursor, if
+    /// there is one.
     pub(crate) async fn read(
         &self,
         store: &Arc<dyn Store>,
@@ -103,9 +106,9 @@ impl CatchUpReads {
         let from = PageFrom::After(key.1.seq);
         let range = LogRange { from, limit: self.page, max_bytes: self.page_bytes };
         let read = self.tasks.spawn(async move {
-            // The semaphore is never closed; without a permit the read would merely not be limited.
+            // The semaphore is never closed; without a permit the read would merely be unlimited.
             let _permit = permits.acquire().await;
-            // A store that panics must not keep all who come later from reading.
+            // A panic in the store must not block all later reads of this page.
             let read = AssertUnwindSafe(store.read(&key.0, range)).catch_unwind().await;
             let shared = match read {
                 Ok(Ok(page)) => Ok(page.map(|page| {
@@ -115,7 +118,7 @@ impl CatchUpReads {
                 Ok(Err(error)) => Err(error.to_string().into()),
                 Err(_) => Err("the store panicked".into()),
             };
-            // The count of erasures is one of this epoch only.
+            // The count of erasures is valid in this epoch only.
             if let Ok(Some(page)) = &shared
                 && page.head.epoch == key.1.epoch
             {

@@ -1,161 +1,185 @@
-//! The engine's knobs.
+//! The engine's configuration.
 
 use std::time::Duration;
 
 use crate::state::StateLimits;
 use crate::wire::Limits;
 
-/// The engine's knobs. Start from [`EngineConfig::default`] and change what you must.
+/// The engine's configuration. Start from [`EngineConfig::default`] and change single fields.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// What one message may hold.
+    /// Bounds of one message.
     pub limits: Limits,
-    /// How much state a room may hold.
+    /// Bounds of a room's state.
     pub state: StateLimits,
 
-    /// How long a connection may be open before it has said who it is. 5 s by default: enough for a slow phone, short
-    /// enough that silent connections do not pile up.
+    /// Maximum time from the opening of a connection to its handshake. 5 s by default: enough for a
+    /// slow phone, short enough that silent connections do not accumulate.
     pub handshake_timeout: Duration,
-    /// How long nothing may be heard from a peer. 60 s by default: proxies often cut off at 60 s or more, and three
-    /// heartbeats fit in.
+    /// Maximum silence of a peer. 60 s by default: proxies often cut off at 60 s or more, and three
+    /// heartbeats fit into it.
     pub idle_timeout: Duration,
-    /// How long nothing may be sent to a peer, or heard from it, before the transport is asked for a heartbeat. 20 s by
-    /// default.
+    /// Time without traffic to or from a peer after which the transport is asked for a heartbeat.
+    /// 20 s by default.
     pub heartbeat: Duration,
-    /// How often time-outs are looked at; they may be late by this much. 1 s by default.
+    /// Interval of timeout checks; timeouts may be late by this much. 1 s by default.
     pub tick: Duration,
-    /// How long a hook may take. 2 s by default.
+    /// Maximum duration of a hook call. 2 s by default.
     pub hook_timeout: Duration,
 
-    /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs some 2 KB here and
-    /// more in its transport.
+    /// Connections of this engine, before and after the handshake. 1,000,000 by default; each costs
+    /// some 2 KB here and more in its transport.
     pub max_connections: usize,
-    /// Connections of one address (of IPv6, one /64) for as long as they live, polls that are kept included; further ones
-    /// are refused with [`Code::TooManyConnections`](crate::Code::TooManyConnections). 1,024 by default, since many people
-    /// may share one. Behind a proxy, let the transport say the client's own address (docs/proxies.md), or all clients
-    /// count as one.
+    /// Connections of one address (of IPv6, one /64), retained polls included; further ones are
+    /// refused with [`Code::TooManyConnections`](crate::Code::TooManyConnections).
+    ///
+    /// 1,024 by default, since many people may share an address. Behind a proxy, configure the
+    /// transport to report the client's own address (docs/proxies.md), or all clients count as one.
     pub max_connections_per_address: usize,
-    /// Those of them that have not said who they are. 1,024 by default.
+    /// Connections of one address before their handshake. 1,024 by default.
     pub max_handshakes_per_address: usize,
     /// Connections of one user. 16 by default: a few devices with a few tabs each.
     pub max_connections_per_user: usize,
-    /// Messages of commands under way that came without a connection of their own, of one user: from when it is known whose
-    /// they are, by headers or by `hello`. 32 by default; further ones are refused with
-    /// [`Code::TooManyConnections`](crate::Code::TooManyConnections).
+    /// Concurrent command messages of one user that came without a connection of their own. A
+    /// message counts from the moment its user is known, by headers or by `hello`. 32 by default;
+    /// further ones are refused with [`Code::TooManyConnections`](crate::Code::TooManyConnections).
     pub max_calls_per_user: usize,
-    /// How long a session can be resumed after it was last used. 7 days by default.
+    /// Time after its last use during which a session can be resumed. 7 days by default.
     pub session_ttl: Duration,
-    /// Sessions of a user. 100 by default. When a further one is opened, the one that nobody came back to for the longest
-    /// time ends.
+    /// Sessions of a user. 100 by default. When a further one is opened, the least recently used
+    /// one ends.
     pub max_sessions_per_user: usize,
-    /// How often the sessions connected here are compared with the store, so that one that was ended or taken over on
-    /// another node goes even if the hint was lost. 10 s by default.
+    /// Interval at which the sessions connected here are compared with the store, so that a session
+    /// that another node ended or took over is disconnected even if the hint was lost. 10 s by
+    /// default.
     pub session_check: Duration,
 
-    /// Commands of a connection whose replies it has not taken yet. 64 by default. Beyond that the connection is not
-    /// read any further. The bytes of replies have bounds of their own: [`Self::ack_bytes`].
+    /// Commands of a connection whose acks it has not received yet. 64 by default. Beyond that the
+    /// connection is not read any further. The bytes of acks have bounds of their own:
+    /// [`Self::ack_bytes`].
     pub max_in_flight: u32,
-    /// Bytes of acks that one connection, or one call, holds before its next command waits until they were written. 256
-    /// KiB by default: one full page. Worst case in memory: this, one page, and [`Self::max_in_flight`] small acks.
+    /// Bytes of acks that one connection, or one call, may have pending before its next command
+    /// waits until they are written. 256 KiB by default: one full page. Worst case in memory: this,
+    /// one page, and [`Self::max_in_flight`] small acks.
     pub ack_bytes: usize,
-    /// Bytes of acks of all connections together, those of pages being made included. 128 MiB by default: more than
-    /// two hundred full pages at one time. Beyond that, commands that ask for pages wait for 2 s and are then refused with
-    /// [`Code::Overloaded`](crate::Code::Overloaded), every connection has one command at a time, and from three quarters
-    /// on those that take no byte of theirs for five ticks are ended with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber). Worst case
-    /// in memory: this, and one small ack for each connection.
+    /// Bytes of pending acks of all connections together, including pages being built. 128 MiB by
+    /// default: more than two hundred full pages at one time.
+    ///
+    /// Beyond that, commands that request pages wait for 2 s and are then refused with
+    /// [`Code::Overloaded`](crate::Code::Overloaded), and every connection has one command at a
+    /// time. From three quarters on, a connection that receives no byte of its acks for five ticks
+    /// is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber). Worst case in
+    /// memory: this, and one small ack for each connection.
     pub acks_bytes: usize,
-    /// Frames of a connection that are refused for their rate, or because an earlier send comes first, before it is closed:
-    /// counted from the last time that the client waited for as long as it was told to. 4,096 by default: what a client may
-    /// have on its way when it reads the first refusal. After each one beyond 256, or beyond four times
-    /// [`Self::max_in_flight`] if that is more, the connection is not read for 10 ms. A call is counted as a connection of
-    /// its own. Worst case: the answers, of which `max_in_flight` wait at a time.
+    /// Refused frames after which a connection is closed. Frames count that are refused by the rate
+    /// limit or because an earlier send must be retried first; the count restarts when the client
+    /// has waited for as long as it was told to.
+    ///
+    /// 4,096 by default: as many frames as a client may have sent when it reads the first refusal.
+    /// After each refusal beyond 256, or beyond four times [`Self::max_in_flight`] if that is more,
+    /// the connection is not read for 10 ms. A call counts as a connection of its own. Worst case:
+    /// the acks, of which `max_in_flight` are pending at a time.
     pub max_flood: u32,
     /// Rooms that one session subscribes to. 2,048 by default; some 100 bytes each.
     pub max_rooms_per_session: usize,
     /// Members of a room. 100,000 by default.
     pub max_members: u32,
-    /// Members named when a room is made. 256 by default.
+    /// Members named when a room is created. 256 by default.
     pub max_first_members: usize,
     /// Events, members or rooms in one page. 200 by default.
     pub max_page: u32,
-    /// Bytes of one page: as it is encoded for a client, and of packed content where a log is read. 256 KiB by default. A
-    /// page holds one entry at least, however large.
+    /// Bytes of one page: as encoded for a client, and of packed content where a log is read. 256
+    /// KiB by default. A page contains at least one entry, however large.
     pub max_page_bytes: usize,
     /// How far ahead of the engine's clock a state stamp may lie. 5 s by default.
     pub max_stamp_ahead: Duration,
-    /// If set, only message ids that are UUIDv7 and not older than this are accepted; older ones are refused as "too
-    /// old". Off by default.
+    /// If set, only message ids that are UUIDv7 and not older than this are accepted; older ones
+    /// are refused as "too old". Off by default.
     pub dedup_horizon: Option<Duration>,
 
-    /// Bytes that wait for one connection: pushes as they are on the wire, in the longer encoding. 256 KiB by default. Beyond that the
-    /// queue is dropped and the subscriber catches up from the log.
+    /// Bytes enqueued for one connection: pushes as they are on the wire, in the longer encoding.
+    /// 256 KiB by default. Beyond that the queue is dropped and the subscriber catches up from the
+    /// log.
     pub outbox_bytes: usize,
-    /// Bytes that wait for all connections together. 256 MiB by default. Beyond that queues are dropped as above.
+    /// Bytes enqueued for all connections together. 256 MiB by default. Beyond that queues are
+    /// dropped as above.
     pub outboxes_bytes: usize,
-    /// Signals that wait for one connection. 256 by default; the oldest is dropped first.
+    /// Ephemeral messages enqueued for one connection. 256 by default; the oldest is dropped first.
     pub max_signals: usize,
-    /// What becomes of a subscriber whose queue was dropped.
+    /// Treatment of a subscriber whose queue was dropped.
     pub slow_subscriber: SlowSubscriber,
 
-    /// Recent events of a room that are kept in memory while it has subscribers. 256 by default.
+    /// Recent events of a room cached in its window while it has subscribers. 256 by default.
     pub window_events: usize,
-    /// Bytes of the same, for one room: of the event and of both encodings, whether or not they were asked for. 512 KiB by
-    /// default: 256 events of half a kilobyte. A window keeps one event at least, however large. As many bytes are held back
-    /// of events that arrive before those that precede them; beyond that they are read from the store.
+    /// Bytes of the window of one room: of the event and of both encodings, whether or not they
+    /// were requested. 512 KiB by default: 256 events of half a kilobyte. A window contains at
+    /// least one event, however large. The same bound applies to buffered events that arrive before
+    /// their predecessors; beyond it they are read from the store.
     pub window_bytes: usize,
-    /// Bytes of the same, for all rooms together. 256 MiB by default, which is the worst case in memory. Beyond that, windows
-    /// keep nothing, and those of rooms where nothing happened for a tick are emptied; subscribers then catch up from the store.
+    /// Bytes of the windows of all rooms together. 256 MiB by default, which is the worst case in
+    /// memory. Beyond that, windows cache nothing, and those of rooms without events for a tick are
+    /// emptied; subscribers then catch up from the store.
     pub windows_bytes: usize,
-    /// Bytes of keyed state that rooms with subscribers hold, together: keys, values and 384 bytes for each. 64 MiB by default: a
-    /// thousand rooms full of state. Beyond that, state that was not used lately is evicted and read from the store again when
-    /// it is needed. Worst case in memory: this, and the rooms whose state is in use at that moment.
+    /// Bytes of keyed state of all rooms with subscribers together: keys, values and 384 bytes per
+    /// entry. 64 MiB by default: a thousand rooms full of state. Beyond that, state that was not
+    /// used recently is evicted and read from the store again on demand. Worst case in memory:
+    /// this, and the rooms whose state is in use at that moment.
     pub states_bytes: usize,
-    /// Reads of the store for catch-up, at one time. 16 by default.
+    /// Concurrent store reads for catch-up. 16 by default.
     pub catch_up_reads: usize,
-    /// Bytes of pages read for subscribers catching up that are kept for the next ones, every form of their events counted.
-    /// 64 MiB by default, some 60,000 short messages; 0 keeps none.
+    /// Bytes of catch-up pages cached for other subscribers, every form of their events counted. 64
+    /// MiB by default, some 60,000 short messages; 0 caches none.
     pub page_cache_bytes: usize,
 
-    /// Tasks that append, each for its share of the rooms. 4 by default.
+    /// Append workers, each with its share of the rooms. 4 by default.
     pub append_shards: usize,
-    /// Appends that wait for one of them: half of them as they came, half in fair turns of their users. 4,096 by default; senders
-    /// wait beyond that. Worst case in memory: as many messages of `limits.max_message_bytes`.
+    /// Appends queued for one shard: half of them in order of arrival, half in the queue that is
+    /// fair among users. 4,096 by default; senders wait beyond that. Worst case in memory: as many
+    /// messages of `limits.max_message_bytes`.
     pub append_shard_queue: usize,
-    /// Appends in one call of the store. 512 by default.
+    /// Appends in one store call. 512 by default.
     pub append_batch: usize,
-    /// Rows that one call of the store appends: two for each append, and two more for each first member of a room.
-    /// 1,024 by default: one store call then takes some 10 ms, and a shard's other users wait for no more than that. An append of
-    /// more than a quarter of them (a room that is made with 128 members) goes by itself, and one at a time of all shards. At
-    /// least 8 are taken, four times what a message writes.
+    /// Rows in one store call: two for each append, and two more for each first member of a room.
+    /// At least 8 are used, four times what a message writes.
+    ///
+    /// 1,024 by default: one store call then takes some 10 ms, and a shard's other users wait no
+    /// longer than that. An append of more than a quarter of them (a room created with 128 members)
+    /// is sent alone, and only one at a time across all shards.
     pub append_rows: usize,
-    /// Bytes of the same, 64 for each row and the contents. 1 MiB by default, for the same reason.
+    /// Bytes in one store call, 64 for each row and the contents. 1 MiB by default, for the same
+    /// reason.
     pub append_bytes: usize,
 
-    /// How often heads and state are compared with the store, for rooms with subscribers. 5 s by default.
+    /// Interval at which heads and state of rooms with subscribers are compared with the store. 5 s
+    /// by default.
     pub head_check: Duration,
-    /// How often old events and what is left of deleted rooms are removed. 10 s by default.
+    /// Interval at which old events and the remains of deleted rooms are removed. 10 s by default.
     pub upkeep: Duration,
-    /// Rooms that one round of it looks at. 1,024 by default: a million rooms are gone through in some three hours.
+    /// Rooms checked in one round of upkeep. 1,024 by default: a million rooms take some three
+    /// hours.
     pub upkeep_rooms: usize,
-    /// Events, or records of deleted rooms, that one round of it removes. 16,384 by default.
+    /// Events, or records of deleted rooms, that one round of upkeep removes. 16,384 by default.
     pub upkeep_events: usize,
-    /// How long a state update may wait before it is written to the store. 200 ms by default.
+    /// Maximum delay of a state update before it is written to the store. 200 ms by default.
     pub state_delay: Duration,
-    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused. Twice as many at most are
-    /// retained of what other nodes have taken, for five to ten times `state_delay`.
+    /// State keys that wait to be written. 65,536 by default; beyond that updates are refused. At
+    /// most twice as many updates accepted by other nodes are retained, for five to ten times
+    /// `state_delay`.
     pub max_state_pending: usize,
-    /// Bytes of the same: keys, rooms and values. 64 MiB by default; beyond that updates are refused.
+    /// Bytes of these updates: keys, rooms and values. 64 MiB by default; beyond that updates are
+    /// refused.
     pub max_state_pending_bytes: usize,
 }
 
-/// What becomes of a subscriber whose queue was dropped because it took too little for too long.
+/// Treatment of a subscriber whose queue was dropped because it received too little for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowSubscriber {
     /// It catches up from the log at its own pace and loses nothing durable.
     #[default]
     CatchUp,
-    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber) and may resume.
+    /// It is disconnected with [`Code::SlowSubscriber`](crate::Code::SlowSubscriber) and may
+    /// resume.
     Disconnect,
 }
 

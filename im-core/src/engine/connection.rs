@@ -1,4 +1,5 @@
-//! The transport's seam: a connection takes messages and gives batches to write. [`Connection`] says how it is used.
+//! The interface of transports: a connection accepts messages and returns batches to write.
+//! [`Connection`] documents its use.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -27,70 +28,78 @@ use super::outgoing::Outgoing;
 use super::registry::Call;
 use super::stream_half::StreamHalf;
 
-/// A moment that has not come.
+/// A moment in the infinite future.
 const NEVER: u64 = u64::MAX;
 
-/// What a transport knows of a peer before anything was said.
+/// The facts that a transport has about a peer before its first message.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The transport's name, for logs and metrics: `ws`, `sse` …
     pub transport: &'static str,
-    /// How frames are written on this connection.
+    /// The encoding of this connection.
     pub encoding: Encoding,
-    /// Where it comes from, if the transport knows. Limits per address need it.
+    /// The peer's address, if the transport knows it. Limits per address need it.
     pub address: Option<IpAddr>,
-    /// What it has shown already: headers, cookies, an identity established by middleware.
+    /// The credentials already presented: headers, cookies, an identity established by middleware.
     pub credentials: Credentials,
 }
 
-/// A batch's number, for [`Connection::release`].
+/// The number of a batch, for [`Connection::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchId {
     bytes: usize,
-    /// Of them, those of acks.
+    /// The part of `bytes` that belongs to acks.
     ack_bytes: usize,
 }
 
-/// Something to write.
+/// Frames to write.
 #[derive(Debug)]
 pub struct Batch {
-    /// To be released when the frames were written.
+    /// Release this after the frames were written.
     pub id: BatchId,
     /// Encoded frames, in order. Each may be a message of its own, or all may be joined by
     /// [`join_encoded`](crate::wire::join_encoded).
     pub frames: Vec<Bytes>,
-    /// Nothing was sent or heard for a while: send the transport's own ping after the frames, or, where it has none,
-    /// anything that shows the peer that the server is there. Only a batch with this may be without frames.
+    /// No traffic for a while: send the transport's own ping after the frames, or, where it has
+    /// none, any sign of life of the server. Only a batch with this flag may be without frames.
     pub heartbeat: bool,
-    /// After this, close with this code and message. There is nothing more to take.
+    /// Close with this code and message after the frames. No further batch follows.
     pub close: Option<Disconnect>,
 }
 
-/// A connection, as its transport holds it. Clones are handles to the same one; dropping the last detaches its session.
+/// A connection, as its transport holds it. Clones are handles to the same one; dropping the last
+/// detaches its session.
 ///
-/// A transport gets one from [`Engine::accept`] for each peer, and is two loops around it, side by side in one task:
+/// A transport gets one from [`Engine::accept`] for each peer, and runs two loops around it, side
+/// by side in one task:
 ///
 /// ```text
 /// in:   read a message ─▶ submit(message)                  until the peer sends no more: finish()
 /// out:  next(max) ─▶ write the batch's frames, release(id)  until a batch says close
 /// ```
 ///
-/// What it owes the engine and its peer:
+/// The transport's obligations:
 ///
-/// - **One message at a time.** Read the next only once `submit` has returned: that is the back-pressure. Refuse one of
-///   more than [`Engine::limits`]`().max_message_bytes` before it is buffered, by `close(Code::TooLarge)`.
-/// - **Never stop writing because of reading.** `submit` may wait until replies were taken by `next`. Who awaits the one
-///   in place of the other, rather than beside it, stands still in the end.
-/// - **Say when all is read.** Call [`Self::input_drained`] when a read finds nothing: what waited unread while a message was
-///   being taken then counts as older than that moment, and keeps its place behind a send that was refused meanwhile.
-/// - **Give up a peer that does not read.** Bound the time of each write; when it is over, `close(Code::SlowSubscriber)` and
-///   drop the connection. What waits meanwhile is bounded by the engine. While a write waits, call `write_progressed` whenever
-///   the peer has taken bytes of it.
-/// - **Send the disconnect.** The last batch holds the frame `disconnect`, and [`Batch::close`] its code for transports whose connections
-///   end with a number. Write it and end the connection so that it arrives.
-/// - **Drop it at the end.** The session waits to be resumed from then on, and [`Engine::drain`] waits for it.
+/// - **One message at a time.** Read the next only once `submit` has returned: that is the
+///   back-pressure. Refuse a message of more than [`Engine::limits`]`().max_message_bytes` before
+///   it is buffered, by `close(Code::TooLarge)`.
+/// - **Never stop writing because of reading.** `submit` may wait until acks were taken by `next`.
+///   A transport that awaits one instead of the other, rather than both concurrently, deadlocks in
+///   the end.
+/// - **Report when all input is read.** Call [`Self::input_drained`] when a read finds nothing.
+///   Input that waited unread while a message was processed then counts as older than that moment,
+///   and stays ordered behind a send that was refused meanwhile.
+/// - **Disconnect a peer that does not read.** Bound the time of each write; after it,
+///   `close(Code::SlowSubscriber)` and drop the connection. The engine bounds the queue meanwhile.
+///   While a write waits, call `write_progressed` whenever the peer has received bytes of it.
+/// - **Send the disconnect.** The last batch contains the frame `disconnect`, and [`Batch::close`]
+///   its code for transports whose connections end with a number. Write it and end the connection
+///   so that it arrives.
+/// - **Drop it at the end.** From then on the session can be resumed, and [`Engine::drain`] waits
+///   for this.
 ///
-/// `docs/transport.md` in the repository makes one in under 150 lines, and im-testkit's transport suite tests it.
+/// `docs/transport.md` in the repository builds one in under 150 lines, and im-testkit's transport
+/// suite tests it.
 #[derive(Debug, Clone)]
 pub struct Connection(Arc<Handle>);
 
@@ -111,49 +120,53 @@ pub(crate) struct Conn {
     /// Until the handshake.
     credentials: Mutex<Option<Box<Credentials>>>,
     session: OnceLock<Box<Session>>,
-    /// Milliseconds of the engine's run at which the peer was heard last.
+    /// Engine time in milliseconds at which the last input from the peer arrived.
     heard: AtomicU64,
-    /// The same for what was sent to it.
+    /// Engine time of the last output to the peer.
     sent: AtomicU64,
-    /// The same for the last moment at which nothing had arrived that its transport had not read; `NEVER` if it does not say.
+    /// Engine time of the last moment at which the transport had read all input; `NEVER` if it does
+    /// not report this.
     input_drained: AtomicU64,
-    /// Milliseconds of the engine's run after which the message that is being taken arrived.
+    /// Engine time in milliseconds after which the message being processed arrived.
     arrived: AtomicU64,
     opened: u64,
     heartbeat: AtomicBool,
-    /// Bytes of its messages and pages that do not count yet against what its task does in one turn.
+    /// Bytes of its messages and pages that are not charged yet to its task's current turn.
     pub(crate) work: AtomicUsize,
     /// Frames refused since the peer last waited for as long as it was told to.
     pub(crate) flood: AtomicU32,
-    /// The last frame was one of too many that were refused.
+    /// The last frame was refused and exceeded the unthrottled number of refusals.
     pub(crate) slowed: AtomicBool,
-    /// Milliseconds of the engine's run until which it was told to wait.
+    /// Engine time in milliseconds until which the peer was told to wait.
     pub(crate) flood_until: AtomicU64,
-    /// The code for commands behind a `hello` that was refused and may be said again; 0 if there was none.
+    /// The code for commands behind a `hello` that was refused and may be retried; 0 if there was
+    /// none.
     hello_refused: AtomicU16,
     /// It no longer counts among its network's handshakes.
     pub(crate) greeted: AtomicBool,
-    /// A `hello` is being looked at: that has time-outs of its own.
+    /// A `hello` is being processed, which has timeouts of its own.
     pub(crate) greeting: AtomicBool,
-    /// That it is a call of its user's, from when it is known whose until it ends.
+    /// Its slot among the calls of its user, from when the user is known until it ends.
     call: Mutex<Option<Call>>,
     pub(crate) half: Half,
 }
 
-/// Which half of a session's traffic a connection carries.
+/// The part of a session's traffic that a connection carries.
 #[derive(Debug)]
 pub(crate) enum Half {
     /// All of it.
     Duplex,
-    /// One message of commands, and their answers.
+    /// One message of commands, and their acks.
     Request,
     /// Pushes, of the rooms that the session subscribes to.
     Stream(Box<StreamHalf>),
 }
 
 impl Half {
-    /// What must be waited for before anything is taken, so that it belongs to the session's subscriptions as acknowledged.
-    /// On the heap: every connection that waits for something to write would hold it.
+    /// Returns a future to await before anything is taken, so that pushes match the session's
+    /// acknowledged subscriptions.
+    ///
+    /// On the heap: otherwise every connection that waits for something to write would contain it.
     fn unsettled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> {
         match self {
             Self::Stream(stream_half) if !stream_half.is_settled() => {
@@ -164,18 +177,18 @@ impl Half {
     }
 }
 
-/// What the handshake has established.
+/// The result of the handshake.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
-    /// The fencing token with which the connection took the session.
+    /// The fencing token with which the connection attached to the session.
     pub(crate) fencing_token: u64,
     pub(crate) secret: SecretHash,
     identity: Mutex<Arc<Identity>>,
     /// Milliseconds since the Unix epoch until which the session can be resumed.
     expires: AtomicU64,
-    /// Nothing was subscribed on this connection yet: what the store holds is of an earlier one.
+    /// No subscription was made on this connection yet: those in the store are of an earlier one.
     pub(crate) unsubscribed: AtomicBool,
 }
 
@@ -188,23 +201,23 @@ impl Connection {
         (self.0.engine.core(), &self.0.conn)
     }
 
-    /// Takes one message: a frame or a batch. Returns when the next may be taken; that is the back-pressure. What is to
-    /// be answered lands in the outbox.
+    /// Processes one message: a frame or a batch. Returns when the next may be submitted; that is
+    /// the back-pressure. Acks are enqueued in the outbox.
     ///
-    /// It never fails: what is wrong with a message is answered, or closes the connection. Messages of one connection
-    /// must be submitted one after the other. If the future is dropped, commands of the message may be left undone and
-    /// unanswered: close the connection then.
+    /// It never fails: an invalid message is answered with an error ack, or closes the connection.
+    /// Messages of one connection must be submitted one after the other. If the future is dropped,
+    /// commands of the message may remain unexecuted and without ack: close the connection then.
     pub async fn submit(&self, message: Bytes) {
         let Handle { conn, engine } = &*self.0;
         if conn.outbox.is_closed() {
             return;
         }
         conn.mark_arrived(engine.core());
-        // On the heap, so that a connection that is waiting for its next message stays small.
+        // On the heap, so that a connection waiting for its next message stays small.
         Box::pin(commands::message(engine.core(), conn, message)).await;
     }
 
-    /// Waits for something to write, of about `max_bytes` at most but one frame at least. Cancel-safe.
+    /// Waits for the next batch, of about `max_bytes` at most but one frame at least. Cancel-safe.
     pub async fn next(&self, max_bytes: usize) -> Batch {
         loop {
             if let Some(batch) = self.due(max_bytes).await {
@@ -214,8 +227,8 @@ impl Connection {
         }
     }
 
-    /// What is to be written now, a heartbeat included. Apart from [`Self::next`], so that a connection that waits holds
-    /// nothing of it.
+    /// Returns the batch that can be written now, a heartbeat included. Separate from
+    /// [`Self::next`], so that a waiting connection stores none of its locals.
     async fn due(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
         if let Some(settled) = conn.half.unsettled() {
@@ -230,8 +243,8 @@ impl Connection {
             .then(|| conn.batch(engine.core(), taken.unwrap_or_default(), heartbeat))
     }
 
-    /// Takes what there is to write now, of about `max_bytes` at most but one frame at least, reading logs where need
-    /// be; `None` if there is nothing. Cancel-safe.
+    /// Returns the batch that can be written now, of about `max_bytes` at most but one frame at
+    /// least, reading logs where necessary; `None` if there is nothing. Cancel-safe.
     pub async fn take(&self, max_bytes: usize) -> Option<Batch> {
         let Handle { conn, engine } = &*self.0;
         loop {
@@ -246,56 +259,65 @@ impl Connection {
         }
     }
 
-    /// The batch was written: its bytes no longer count against the outbox.
+    /// Records that the batch was written: its bytes no longer count against the outbox.
     pub fn release(&self, batch: BatchId) {
         self.0.conn.outbox.release(batch.bytes, batch.ack_bytes);
     }
 
-    /// The peer shows that it is there without a whole message: by a protocol ping or pong, or by bytes of a message that has
-    /// not arrived as a whole.
+    /// Records a sign of life other than a whole message: a protocol ping or pong, or bytes of an
+    /// incomplete message.
     pub fn heard(&self) {
         self.0.conn.mark_heard(self.0.engine.core());
     }
 
-    /// The transport has read all that has arrived: whatever it submits next arrived after this moment. A transport that
-    /// never says so lets messages arrive when they are submitted. But what waits in a socket's buffer while the message before
-    /// it is being taken has arrived earlier; and a send that arrived before an earlier one was refused must not pass it.
+    /// Records that the transport has read all input: the next message submitted arrived after this
+    /// moment.
+    ///
+    /// For a transport that never calls this, a message arrives when it is submitted. But input in
+    /// a socket's buffer behind a message being processed arrived earlier; and a send that arrived
+    /// before an earlier one was refused must not overtake it.
     pub fn input_drained(&self) {
         let Handle { conn, engine } = &*self.0;
         conn.input_drained.store(engine.core().running(), Ordering::Relaxed);
     }
 
-    /// The peer has taken bytes of a write that waits for it: a sign of life, and more than that. Where the acks of all
-    /// connections are nearly too many, a connection that takes none of its own for five ticks is ended with
-    /// [`Code::SlowSubscriber`]; a peer in the middle of a large page is not. A ping is no reason to call this.
+    /// Records that the peer received bytes of a pending write: a sign of life and of progress.
+    ///
+    /// When the acks of all connections are nearly too many, a connection that receives none of its
+    /// own for five ticks is disconnected with [`Code::SlowSubscriber`]; a peer in the middle of a
+    /// large page is not. Do not call this for a ping.
     pub fn write_progressed(&self) {
         self.0.conn.write_progressed(self.0.engine.core());
     }
 
-    /// Ends the connection: the peer went away ([`Code::Closed`]) or broke a rule of the transport. What waits is still
-    /// handed out, then [`Batch::close`] says so. The first reason stands.
+    /// Ends the connection: the peer disconnected ([`Code::Closed`]) or broke a rule of the
+    /// transport. Queued frames are still returned, then [`Batch::close`] has the reason. The first
+    /// reason counts.
     pub fn close(&self, code: Code) {
         self.0.conn.close(code, code.meaning());
     }
 
-    /// The peer has sent all that it will and may still read: returns once all that it asked for is answered, and ends the
-    /// connection with [`Code::Closed`], as [`Self::close`] does. [`Self::next`] gives the answers, also meanwhile.
+    /// Ends the connection after all input: the peer sends no more and may still read.
+    ///
+    /// Returns once all commands are acknowledged, and ends the connection with [`Code::Closed`],
+    /// as [`Self::close`] does. [`Self::next`] returns the acks, also meanwhile.
     pub async fn finish(&self) {
         self.0.conn.outbox.appends_settled().await;
         self.close(Code::Closed);
     }
 
-    /// It has ended, or is about to once what waits was taken: the next batches say why.
+    /// Returns whether it has ended, or ends once its queue is empty: the next batches have the
+    /// reason.
     pub fn is_closed(&self) -> bool {
         self.0.conn.outbox.is_closed()
     }
 
-    /// How frames are written on this connection.
+    /// The encoding of this connection.
     pub fn encoding(&self) -> Encoding {
         self.0.conn.encoding
     }
 
-    /// Who it is, once the handshake is done.
+    /// The authenticated user, after the handshake.
     pub fn user(&self) -> Option<UserId> {
         self.0.conn.session().map(|session| session.user.clone())
     }
@@ -342,7 +364,7 @@ impl Conn {
         }
     }
 
-    /// What the handshake has established, once it is done.
+    /// The result of the handshake, once it is done.
     pub(crate) fn session(&self) -> Option<&Session> {
         self.session.get().map(|session| &**session)
     }
@@ -355,24 +377,25 @@ impl Conn {
         matches!(self.half, Half::Request)
     }
 
-    /// The fencing token with which the connection took its session.
+    /// The fencing token with which the connection attached to its session.
     pub(crate) fn fencing_token(&self) -> u64 {
         self.session().map_or(0, |session| session.fencing_token)
     }
 
-    /// It is known who it is.
+    /// Completes the handshake.
     pub(crate) fn establish(&self, session: Session) {
         self.outbox.set_user(session.user.clone());
         self.credentials.lock().take();
-        // Set once: commands of a connection are carried out one after the other, and a second hello is refused.
+        // Set once: commands of a connection are executed one after the other, and a second hello
+        // is refused.
         drop(self.session.set(Box::new(session)));
     }
 
-    /// A call turns out to be this user's: it counts among theirs until it ends.
+    /// Counts a call among those of its user until it ends.
     ///
     /// # Errors
     ///
-    /// [`Code::TooManyConnections`] if the user has as many as one may.
+    /// [`Code::TooManyConnections`] if the user has the maximum number of calls.
     pub(crate) fn begin_call(&self, core: &Core, user: &UserId) -> Result<()> {
         let call = core.registry.begin_call(user, core.config.max_calls_per_user);
         let call = call.ok_or_else(|| Error::of(Code::TooManyConnections, "call"))?;
@@ -380,7 +403,8 @@ impl Conn {
         Ok(())
     }
 
-    /// A `hello` was refused and may be said again: what was sent behind it is refused with this code.
+    /// Records a refused `hello` that may be retried: commands behind it are refused with this
+    /// code.
     pub(crate) fn refuse_hello(&self, code: Code) {
         self.hello_refused.store(code.number(), Ordering::Relaxed);
     }
@@ -390,12 +414,12 @@ impl Conn {
         Code::from_number(self.hello_refused.load(Ordering::Relaxed))
     }
 
-    /// What the peer has shown so far.
+    /// The credentials presented so far.
     pub(crate) fn credentials(&self) -> Credentials {
         self.credentials.lock().as_deref().cloned().unwrap_or_default()
     }
 
-    /// Ends the connection, with words of its own.
+    /// Ends the connection with this code and message.
     pub(crate) fn close(&self, code: Code, words: impl Into<String>) {
         self.outbox.close(Disconnect {
             code: code.number(),
@@ -404,12 +428,12 @@ impl Conn {
         });
     }
 
-    /// Ends the connection because of this.
+    /// Ends the connection with this error.
     pub(crate) fn close_for(&self, error: &Error) {
         self.outbox.close(error.into());
     }
 
-    /// Ends the connection because the server goes away.
+    /// Ends the connection because the server shuts down.
     pub(crate) fn disconnect_draining(&self, retry_after: Duration) {
         let code = Code::Draining;
         self.outbox.close(Disconnect {
@@ -437,7 +461,7 @@ impl Conn {
         }
     }
 
-    /// The peer takes what is written to it.
+    /// Records that the peer receives bytes of a write.
     pub(super) fn write_progressed(&self, core: &Core) {
         self.mark_heard(core);
         self.outbox.write_progressed();
@@ -447,14 +471,14 @@ impl Conn {
         self.heard.store(core.running(), Ordering::Relaxed);
     }
 
-    /// A message is taken.
+    /// Records the arrival of a message.
     fn mark_arrived(&self, core: &Core) {
         let now = core.running();
         self.heard.store(now, Ordering::Relaxed);
         self.arrived.store(self.input_drained.load(Ordering::Relaxed).min(now), Ordering::Relaxed);
     }
 
-    /// Milliseconds of the engine's run after which the message that is being taken arrived.
+    /// Engine time after which the message being processed arrived.
     pub(crate) fn arrived(&self) -> Duration {
         Duration::from_millis(self.arrived.load(Ordering::Relaxed))
     }
@@ -463,16 +487,17 @@ impl Conn {
         self.sent.store(core.running(), Ordering::Relaxed);
     }
 
-    /// Looks at the connection's time-outs.
+    /// Checks the connection's timeouts.
     pub(crate) fn tick(&self, core: &Arc<Core>, running: u64, now: Timestamp) {
         let config = &core.config;
         let over = |since: u64, most: Duration| {
             Duration::from_millis(running.saturating_sub(since)) >= most
         };
-        // Who only listens is not heard; its transport knows whether it is there.
+        // A stream half receives no input; its transport knows whether the peer is there.
         let listens = matches!(self.half, Half::Stream(_));
         match self.session() {
-            // Of the others nothing more is awaited: their requests have said all, and what answers them takes its time.
+            // Request and stream halves owe no further input: their requests are complete, and the
+            // responses may take time.
             None if self.greeting.load(Ordering::Relaxed) || !self.is_duplex() => {}
             None if over(self.opened, config.handshake_timeout) => {
                 self.close(Code::HandshakeTimeout, Code::HandshakeTimeout.meaning());
@@ -483,7 +508,8 @@ impl Conn {
             _ if !listens && over(self.heard.load(Ordering::Relaxed), config.idle_timeout) => {
                 self.close(Code::IdleTimeout, Code::IdleTimeout.meaning());
             }
-            // Also while much is sent: a peer who only listens is heard only when it answers a ping.
+            // Also while much is sent: a peer that only listens shows a sign of life only when it
+            // answers a ping.
             _ if over(self.sent.load(Ordering::Relaxed), config.heartbeat)
                 || !listens && over(self.heard.load(Ordering::Relaxed), config.heartbeat) =>
             {
@@ -498,7 +524,7 @@ impl Conn {
         self.outbox.wake();
     }
 
-    /// The connection is gone: it is unsubscribed from its rooms, and the session waits to be resumed.
+    /// Detaches the connection: it is unsubscribed from its rooms, and the session can be resumed.
     fn detach(self: &Arc<Self>, core: &Arc<Core>) {
         self.count_end();
         self.close(Code::Closed, Code::Closed.meaning());
@@ -515,8 +541,8 @@ impl Conn {
 }
 
 impl Conn {
-    /// Counts why it ends, whether or not its peer could be told. Half a connection that nothing has ended was only
-    /// done with.
+    /// Counts the reason of the end, whether or not the peer received it. A request or stream half
+    /// that ended without a disconnect is not counted.
     fn count_end(&self) {
         let code = self.outbox.ended().or(self.is_duplex().then_some(Code::Closed.number()));
         if let Some(code) = code.filter(|_| !self.is_request_half()) {
@@ -538,17 +564,17 @@ impl Session {
         }
     }
 
-    /// Who it is, as last authenticated.
+    /// The identity, as last authenticated.
     pub(crate) fn identity(&self) -> Arc<Identity> {
         self.identity.lock().clone()
     }
 
-    /// New credentials were shown.
+    /// Replaces the identity after new credentials.
     pub(crate) fn set_identity(&self, identity: Identity) {
         *self.identity.lock() = Arc::new(identity);
     }
 
-    /// Moves the session's expiry on, if it is worth a write. A session that has ended is not there to be moved.
+    /// Extends the session's expiry, if that is worth a write. An ended session is not restored.
     fn prolong(&self, core: &Arc<Core>) {
         let ttl = core.config.session_ttl;
         let expires = core.now().plus(ttl);

@@ -1,4 +1,4 @@
-//! What all parts of an engine share, and what keeps rooms in sync: loading, gap repair, checks.
+//! Shared parts of an engine, and the synchronisation of rooms: loading, gap repair, checks.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ use super::remote_state::RemoteState;
 use super::room::{Applied, Room, Subscriber};
 use super::state_writer::StateWriter;
 
-/// What all parts of an engine share.
+/// The shared parts of an engine.
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     pub(crate) config: EngineConfig,
@@ -56,20 +56,20 @@ pub(crate) struct Core {
     pub(crate) catch_up_reads: CatchUpReads,
     pub(crate) state_writer: StateWriter,
     pub(crate) remote_state: RemoteState,
-    /// As the store has it, as far as is known here.
+    /// The store's generation of state, as last read here.
     pub(super) state_generation: AtomicU64,
     pub(crate) stamps: Mutex<StampClock>,
     pub(crate) outboxes: Arc<OutboxBounds>,
     pub(crate) acks: Arc<AckBudget>,
-    /// When it started, for time-outs.
+    /// When the engine started, for timeouts.
     pub(crate) started: Instant,
-    /// What is noted of its well-being.
+    /// Measurements for the health probe.
     pub(crate) vitals: Vitals,
     /// Tasks of this engine. All of them end when it stops.
     pub(crate) tasks: TaskTracker,
-    /// No new connections any more.
+    /// No new connections are accepted.
     pub(crate) draining: AtomicBool,
-    /// The engine's own tasks end.
+    /// Cancelled when the engine's own tasks must end.
     pub(crate) stopped: CancellationToken,
 }
 
@@ -79,7 +79,7 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Events read at once while a gap is repaired.
+/// Events in one read of a gap repair.
 const REPAIR_PAGE: usize = 512;
 
 impl Core {
@@ -87,7 +87,7 @@ impl Core {
         self.clock.now()
     }
 
-    /// Milliseconds since it started, by the runtime's clock, which tests may pause.
+    /// Milliseconds since the start, by the runtime's clock, which tests may pause.
     pub(crate) fn running(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// What a peer is told of an error. What is our own doing goes to the log with its cause.
+    /// Converts an error to the ack for a peer. A backend's failure is logged with its cause.
     pub(crate) fn refusal(&self, id: Option<CommandId>, error: &Error) -> ErrorReply {
         if error.fault() == Fault::Backend {
             let cause =
@@ -125,7 +125,7 @@ impl Core {
         }
     }
 
-    /// Asks the embedder's hook.
+    /// Calls the embedder's hook.
     pub(crate) async fn ask(&self, actor: &Identity, action: &Action) -> Result<Verdict> {
         if !self.hooks.wants(action.kind()) {
             return Ok(Verdict::Default);
@@ -138,17 +138,17 @@ impl Core {
         }
     }
 
-    /// A stamp greater than every stamp seen here.
+    /// Returns a stamp greater than every stamp seen here.
     pub(crate) fn stamp(&self) -> Stamp {
         self.stamps.lock().tick(self.now())
     }
 
     // ---- rooms ----
 
-    /// The room in memory, with its head read from the store.
+    /// Returns the room in memory, with its head read from the store.
     pub(crate) async fn activate(self: &Arc<Self>, id: &RoomId) -> Result<Arc<Room>> {
         let room = self.hub.get_or_insert(id);
-        // Should whoever asks go away meanwhile, the room must not stay.
+        // If this future is dropped meanwhile, the room must not stay in memory.
         let unused = Unused { core: self, room: &room };
         room.loaded.get_or_try_init(|| self.load(&room)).await?;
         std::mem::forget(unused);
@@ -156,7 +156,7 @@ impl Core {
     }
 
     async fn load(self: &Arc<Self>, room: &Arc<Room>) -> Result<()> {
-        // Read before the store: what is written meanwhile is then found there.
+        // Read before the store: an update that is written in between is then found in the store.
         let pending = self.pending_state(room.id());
         let (record, head) = self.look_up(room.id()).await?;
         let state = self.stored_state(room.id(), pending, head.state_revision == 0).await?;
@@ -169,7 +169,7 @@ impl Core {
         Ok(())
     }
 
-    /// The room's record and head, from the store.
+    /// Reads the room's record and head from the store.
     pub(crate) async fn look_up(&self, id: &RoomId) -> Result<(RoomRecord, Head)> {
         let missing = || Error::of(Code::NotFound, "room");
         let record = self.store.room(id).await?.ok_or_else(missing)?;
@@ -178,8 +178,8 @@ impl Core {
         Ok((record, head))
     }
 
-    /// The room with its head, if there is one, and then how `user` relates to it: three reads in any case, as in
-    /// [`Self::rights`].
+    /// Reads the room with its head, if it exists, and then the membership of `user`: always three
+    /// reads, for the reason in [`Self::rights`].
     pub(crate) async fn look_up_for(
         &self,
         id: &RoomId,
@@ -191,8 +191,8 @@ impl Core {
         Ok((record.zip(heads.into_iter().next().flatten()), membership))
     }
 
-    /// The room and how `user` relates to it, from the store: two reads, whether or not there is such a room, so that a
-    /// stranger to a closed room learns nothing from the time that the answer takes.
+    /// Reads the room and the membership of `user` from the store: two reads, whether or not the
+    /// room exists, so that a non-member of a closed room learns nothing from the response time.
     pub(crate) async fn rights(
         &self,
         room: &RoomId,
@@ -203,7 +203,8 @@ impl Core {
         Ok((record, membership))
     }
 
-    /// The room, if `user` may read it now. Costs the same for a room that there is not and one that is not theirs.
+    /// Returns the room if `user` may read it now. The cost is the same for a room that does not
+    /// exist and one without access.
     pub(crate) async fn readable(
         &self,
         room: &RoomId,
@@ -216,7 +217,7 @@ impl Core {
         Ok(record)
     }
 
-    /// Whether `user` may read the room now. To be asked after what is to be delivered was read.
+    /// Checks that `user` may read the room now. Call it after the data to be delivered was read.
     pub(crate) async fn may_read(
         &self,
         record: &RoomRecord,
@@ -227,7 +228,7 @@ impl Core {
         check_read(record, user, membership, verdict)
     }
 
-    /// Does what a room needs after an event or a head was applied.
+    /// Handles the outcome after an event or a head was applied to a room.
     pub(crate) fn handle_applied(self: &Arc<Self>, room: &Arc<Room>, applied: Applied) {
         match applied {
             // Its last subscriber may just have been removed.
@@ -273,7 +274,7 @@ impl Core {
             };
             if !continues(&page, head) {
                 self.reset_room(room).await;
-                // If its beginning has moved past what was missing, it goes on from there.
+                // If the first retained event moved past the gap, the repair continues from there.
                 if room.head().is_some_and(|now| now.epoch == head.epoch && now.seq > head.seq) {
                     continue;
                 }
@@ -289,7 +290,8 @@ impl Core {
                 continue;
             }
             if end {
-                // The high watermark is not in the store (yet): the next event or check comes back to it.
+                // The high watermark is not in the store (yet): the next event or check starts
+                // another repair.
                 return room.repair_failed();
             }
             if room.repair_done() != Applied::GapDetected {
@@ -298,18 +300,18 @@ impl Core {
         }
     }
 
-    /// The generation of state.
+    /// The generation of state, as last read from the store.
     pub(crate) fn state_generation(&self) -> u64 {
         self.state_generation.load(Ordering::Relaxed)
     }
 
-    /// Asks the store for the generation of state. If it is another one, some node may have lost updates: all
-    /// state is sent again to all subscribers.
+    /// Reads the generation of state from the store. If it changed, some node may have lost
+    /// updates: all state is sent again to all subscribers.
     pub(crate) async fn check_generation(&self) {
         match self.store.state_generation().await {
             Ok(now) if now != self.state_generation() => {
-                // First, so that rooms that come into memory meanwhile begin with it; the others have the old one until it is
-                // their turn.
+                // Set first, so that rooms loaded meanwhile start with it; the other rooms have the
+                // old one until the loop reaches them.
                 self.state_generation.store(now, Ordering::Relaxed);
                 self.hub.rooms().iter().for_each(|room| room.set_state_generation(now));
             }
@@ -347,7 +349,8 @@ impl Core {
         }
     }
 
-    /// The store's state of the room has changed: takes over what is newer. If the store fails, the next check comes back to it.
+    /// Merges the store's state of the room after it changed. If the store fails, the next check
+    /// retries.
     async fn check_state(&self, room: &Arc<Room>) {
         if room.is_state_evicted() {
             let held = self.hold_state(room).await;
@@ -358,9 +361,11 @@ impl Core {
         }
     }
 
-    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed. Authorised subscribers are
-    /// reset to the new head, or to the first retained event; the others are denied. If the store fails meanwhile, nothing
-    /// changes, and the next check does it.
+    /// Resets a room whose epoch changed, whose tail was lost, or whose events after the local head
+    /// were trimmed.
+    ///
+    /// Authorised subscribers are reset to the new head, or to the first retained event; the others
+    /// are denied. If the store fails meanwhile, nothing changes, and the next check retries.
     async fn reset_room(&self, room: &Room) {
         let (record, head) = match self.look_up(room.id()).await {
             Ok(found) => found,
@@ -378,7 +383,7 @@ impl Core {
         }
     }
 
-    /// Ends the subscriptions without access. `false` if the store failed.
+    /// Ends the subscriptions without access. Returns `false` if the store failed.
     async fn check_subscribers(&self, room: &Room) -> bool {
         match self.look_up(room.id()).await {
             Ok((record, _)) => self.authorised_subscribers(room, &record).await.is_some(),
@@ -386,7 +391,8 @@ impl Core {
         }
     }
 
-    /// The room's subscribers, after those without access were denied and removed. `None` if the store failed.
+    /// Returns the room's subscribers after denying and removing those without access. `None` if
+    /// the store failed.
     async fn authorised_subscribers(
         &self,
         room: &Room,
@@ -407,7 +413,8 @@ impl Core {
         Some(subscribers)
     }
 
-    /// Whether a subscriber still has access to the room. The service's own subscriptions have.
+    /// Checks that a subscriber still has access to the room. The service's own subscriptions
+    /// always have.
     pub(crate) async fn may_read_on(
         &self,
         record: &RoomRecord,
@@ -416,21 +423,22 @@ impl Core {
         let Some(user) = outbox.user() else { return Ok(()) };
         let conns = self.registry.of_user(&user);
         let conn = conns.iter().find(|conn| Arc::ptr_eq(&conn.outbox, outbox));
-        // It is going away by itself.
+        // A connection without a session is ending already.
         let Some(session) = conn.and_then(|conn| conn.session()) else { return Ok(()) };
         let action = Action::Read { room: record.id.clone() };
         let verdict = self.ask(&session.identity(), &action).await?;
         self.may_read(record, &user, &verdict).await
     }
 
-    /// How long a client should wait before it comes back, spread at random so that not all come at once.
+    /// A random delay of at most `most` before a reconnect, so that clients do not all return at
+    /// once.
     pub(crate) fn spread(&self, most: Duration) -> Duration {
         let random = u32::from_be_bytes(crate::id::random_bytes());
         most.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }
 
-/// Whether a user with this membership may read the room.
+/// Checks that a user with this membership may read the room.
 pub(crate) fn check_read(
     record: &RoomRecord,
     user: &UserId,
@@ -442,12 +450,12 @@ pub(crate) fn check_read(
     }
     match membership {
         Some(Membership::Banned) => Err(Error::of(Code::Banned, "read")),
-        // Strangers are not told whether a closed room exists.
+        // Non-members do not learn whether a closed room exists.
         _ => Err(Error::of(Code::NotFound, "read")),
     }
 }
 
-/// A room that somebody is about to use; taken out of memory again if they do not.
+/// A room about to be used; on drop it is retired from memory unless it has subscribers.
 struct Unused<'a> {
     core: &'a Core,
     room: &'a Arc<Room>,
@@ -459,7 +467,7 @@ impl Drop for Unused<'_> {
     }
 }
 
-/// Whether a page read after `cursor` goes on from it without a gap.
+/// Returns whether a page read after `cursor` continues it without a gap.
 fn continues(page: &LogPage, cursor: Cursor) -> bool {
     let next = page.events.first().map_or(cursor.seq.next(), |event| event.seq);
     let is_there = page.first <= cursor.seq.next() && page.head.seq >= cursor.seq;

@@ -1,32 +1,34 @@
-//! The order of the appends that wait in one shard, fair among users.
+//! The queue of the appends of one shard, fair among users.
 //!
-//! As long as all that came goes to the store in one batch, there is nothing to decide. Behind that, each user gets the same
-//! share of rows: an append begins at the rows that each user had been served when it came, or, if that is later, where its
-//! user's earlier ones end, and the one that ends first goes first (packet-by-packet generalized processor sharing, Parekh and
-//! Gallager, 1993). So a user who makes large rooms waits behind their own rooms, and a user who sends a message now and then
-//! waits for the batch under way and for nothing else, however many make large rooms. The appends of one user keep their order.
+//! While all arrived appends fit into one batch, nothing has to be ordered. Beyond that, each user
+//! gets the same share of rows: an append starts at the number of rows that each user had been
+//! served when it arrived, or, if that is later, where its user's earlier appends end, and the one
+//! that ends first is served first (packet-by-packet generalized processor sharing, Parekh and
+//! Gallager, 1993). So a user who creates large rooms waits behind their own rooms, and a user who
+//! sends a message now and then waits only for the batch in progress, however many users create
+//! large rooms. The appends of one user keep their order.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::id::{RoomId, UserId};
 
-/// Whose share of the rows something counts against.
+/// The user or room whose share of the rows an append uses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Share {
-    /// A user's, over all of their sessions.
+    /// A user, over all of their sessions.
     User(UserId),
-    /// The service's own, in a room: it speaks for many.
+    /// The service, in a room: it acts for many users.
     Room(RoomId),
 }
 
-/// What an append is in its store: rows that it writes, and bytes.
+/// The size of an append in the store: rows and bytes written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Weight {
     pub(super) rows: usize,
     pub(super) bytes: usize,
 }
 
-/// Bounds of one call of the store.
+/// Bounds of one store call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchBounds {
     pub(super) appends: usize,
@@ -35,24 +37,25 @@ pub(super) struct BatchBounds {
 }
 
 impl BatchBounds {
-    /// Whether an append goes by itself: it writes more than a quarter of the rows of a batch.
+    /// Returns whether an append is sent alone: it writes more than a quarter of the rows of a
+    /// batch.
     pub(super) fn is_heavy(&self, weight: Weight) -> bool {
         weight.rows > self.rows / 4
     }
 }
 
-/// How much of a batch is taken.
+/// The used part of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct BatchSize {
     appends: usize,
     weight: Weight,
-    /// It is one heavy append.
+    /// The batch consists of one heavy append.
     is_full: bool,
 }
 
 impl BatchSize {
-    /// Adds something of this weight, if it still fits. The first always does; a heavy one does only as the first, and is the
-    /// last then.
+    /// Adds an append of this weight, if it still fits. The first always fits; a heavy one fits
+    /// only as the first, and is then the last.
     pub(super) fn add(&mut self, weight: Weight, bounds: &BatchBounds) -> bool {
         let rows = self.weight.rows.saturating_add(weight.rows);
         let bytes = self.weight.bytes.saturating_add(weight.bytes);
@@ -67,30 +70,31 @@ impl BatchSize {
     }
 }
 
-/// Parts of a row in which shares are counted: what each of thousands of users is served of one row counts as well.
+/// Fractions of a row in which shares are counted, so that the part of one row served to each of
+/// thousands of users counts as well.
 const PARTS: u64 = 1 << 16;
 
-/// What waits, in the order of its turns.
+/// The queued appends, in the order of their turns.
 ///
-/// Invariant: `shares` holds no share whose end has been served, but for some that are about to be retired. `active` is the
-/// number of those for which something waits.
+/// Invariant: `shares` has no share whose end has been served, except some that are about to be
+/// retired. `active` is the number of shares with queued appends.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
-    /// By where it ends, and of one end by arrival.
+    /// Keyed by end, then by arrival.
     waiting: BTreeMap<(u64, u64), (T, Weight, Share)>,
     shares: HashMap<Share, Account>,
     active: u64,
-    /// Parts of rows that each share was served that had something waiting all the time.
+    /// Fractions of rows served to a share that was active all the time.
     served: u64,
     arrived: u64,
 }
 
-/// What a share has had.
+/// The use of a share.
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
-    /// Where its last one ends.
+    /// The end of its last append.
     end: u64,
-    /// How many wait.
+    /// The number of its queued appends.
     waiting: usize,
 }
 
@@ -107,7 +111,7 @@ impl<T> FairQueue<T> {
         self.waiting.len()
     }
 
-    /// Adds something to what waits.
+    /// Adds an append to the queue.
     pub(super) fn push(&mut self, share: Share, weight: Weight, item: T) {
         let account = self.shares.entry(share.clone()).or_default();
         account.end = self.served.max(account.end).saturating_add(parts(weight));
@@ -117,12 +121,12 @@ impl<T> FairQueue<T> {
         self.waiting.insert((account.end, self.arrived), (item, weight, share));
     }
 
-    /// What the next in turn writes.
+    /// The weight of the next append.
     pub(super) fn next(&self) -> Option<Weight> {
         self.waiting.first_key_value().map(|(_, (_, weight, _))| *weight)
     }
 
-    /// The next batch; empty only if nothing waits.
+    /// Returns the next batch; empty only if the queue is empty.
     pub(super) fn batch(&mut self, bounds: &BatchBounds) -> Vec<T> {
         let (mut size, mut batch) = (BatchSize::default(), Vec::new());
         while let Some(first) = self.waiting.first_entry() {
@@ -130,7 +134,7 @@ impl<T> FairQueue<T> {
                 break;
             }
             let (item, weight, share) = first.remove();
-            // Of what is served, each one that waits was due its part.
+            // Each active share was due an equal part of the rows served.
             self.served = self.served.saturating_add(parts(weight) / self.active.max(1));
             if let Some(account) = self.shares.get_mut(&share) {
                 account.waiting -= 1;
@@ -142,10 +146,10 @@ impl<T> FairQueue<T> {
         batch
     }
 
-    /// Removes the shares that have had no more than was their due.
+    /// Removes the shares that have used no more than their due.
     fn retire_idle(&mut self) {
         if self.waiting.is_empty() {
-            // Nothing waits: it starts over.
+            // The queue is empty: the count starts over.
             *self = Self::new();
         } else if self.shares.len() > 2 * self.waiting.len() + 64 {
             let served = self.served;
@@ -203,7 +207,8 @@ mod tests {
         assert_eq!(queue.batch(&BOUNDS), ["heavy"]);
     }
 
-    /// Each light one that comes is new, and yet the heavy one has its turn once each was served as much.
+    /// Each light append is of a new user, and yet the heavy one gets its turn once each was served
+    /// as much.
     #[test]
     fn heavy_user_is_eventually_served() {
         let mut queue = FairQueue::new();

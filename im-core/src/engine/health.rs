@@ -1,4 +1,4 @@
-//! How the engine is, for a probe that decides whether this process is sent traffic.
+//! The engine's health, for a probe that decides whether this process receives traffic.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,50 +11,54 @@ use tokio::time::{Instant, timeout};
 use super::Engine;
 use super::core::Core;
 
-/// How long the store's answer to a probe is used again. Probes of anybody cost it one read a second.
+/// How long the result of a store probe is reused. However many probes arrive, the store serves one
+/// read a second.
 const PROBE_LASTS: Duration = Duration::from_secs(1);
 
-/// How an engine is at one moment: see [`Engine::health`].
+/// The health of an engine at one moment: see [`Engine::health`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether it runs, or is about to end.
+    /// Whether it runs, drains or has stopped.
     pub phase: Phase,
-    /// Whether the store answers.
+    /// Whether the store responds.
     pub store: StoreHealth,
-    /// Since when every append has failed for the store's reasons; `None` if the last one was committed. A store may answer
-    /// reads and take no writes: a full disk, a transaction that holds all others up.
+    /// Time since when every append has failed because of the store; `None` if the last one was
+    /// committed. A store may serve reads and refuse writes: a full disk, a transaction that blocks
+    /// all others.
     pub appends_failing: Option<Duration>,
-    /// Appends that wait for the store, of at most [`append_shards`](super::EngineConfig::append_shards) times
+    /// Appends that wait for the store, of at most
+    /// [`append_shards`](super::EngineConfig::append_shards) times
     /// [`append_shard_queue`](super::EngineConfig::append_shard_queue).
     pub appends_waiting: usize,
     /// Connections open now.
     pub connections: usize,
-    /// Rooms in memory: those that somebody here is subscribed to.
+    /// Rooms in memory: those with subscribers on this node.
     pub rooms: usize,
     /// The engine's own tasks.
     pub tasks: Vec<TaskHealth>,
 }
 
-/// Whether an engine runs.
+/// The phase of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// It takes connections.
+    /// It accepts connections.
     Running,
-    /// It takes no new ones, and sends the others away.
+    /// It accepts no new ones, and disconnects the others.
     Draining,
     /// Its tasks have ended.
     Stopped,
 }
 
-/// Whether a store answers.
+/// The health of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreHealth {
-    /// Which one, as it calls itself.
+    /// The store's name.
     pub name: &'static str,
-    /// How long a small read took, or why it failed, in words for the operator: they may name hosts and files.
+    /// The duration of a small read, or its failure, in words for the operator: they may name hosts
+    /// and files.
     pub answer: Result<Duration, String>,
 }
 
@@ -62,18 +66,21 @@ pub struct StoreHealth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskHealth {
-    /// What it does: `tick`, `head_check`, `session_check`, `state`, `remote_state`, `upkeep` or `sweep`.
+    /// Its work: `tick`, `head_check`, `session_check`, `state`, `remote_state`, `upkeep` or
+    /// `sweep`.
     pub name: &'static str,
-    /// How often.
+    /// Its period.
     pub every: Duration,
-    /// How much later than that its last round ended, or would end now. Some of it is normal: a round takes its time.
+    /// How much later than the period its last round ended, or would end now. Some lag is normal: a
+    /// round takes time.
     pub lag: Duration,
 }
 
 impl Health {
-    /// Whether this process should be sent traffic: it runs, and its store answers.
+    /// Returns whether this process should receive traffic: it runs, and its store responds.
     ///
-    /// Neither lag nor failing appends count: a process that is sent nothing would never be seen to recover. Alert on them.
+    /// Neither lag nor failing appends count: without traffic a process could never be seen to
+    /// recover. Alert on them.
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Running && self.store.answer.is_ok()
     }
@@ -85,7 +92,7 @@ impl Health {
 }
 
 impl fmt::Display for Health {
-    /// One line, without the store's own words: it may be shown to anybody.
+    /// One line, without the store's own words, so that it can be public.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ready = if self.is_ready() { "ready" } else { "not ready" };
         let phase = match self.phase {
@@ -108,10 +115,10 @@ impl fmt::Display for Health {
 }
 
 impl Engine {
-    /// How it is now. The store is asked for a small read and given up after `within`; what it answers is used for a
-    /// second, whoever asks.
+    /// Probes the engine. A small read of the store is given up after `within`; its result is
+    /// reused for a second by all callers.
     ///
-    /// For a readiness probe; `docs/metrics.md` has one, and says what to alert on.
+    /// For a readiness probe; `docs/metrics.md` has one, and lists the alerts.
     ///
     /// ```
     /// # async fn example(engine: im_core::engine::Engine) {
@@ -120,8 +127,11 @@ impl Engine {
     /// println!("{status} {health}"); // 200 ready: running, sqlite answers in 0.2ms, …
     /// # assert_eq!(status, 200);
     /// # }
+    /// # use im_core::engine::Engine;
     /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    /// # runtime.block_on(async { example(im_core::engine::Engine::builder().allow_anonymous().start().await.unwrap()).await });
+    /// # runtime.block_on(async {
+    /// #     example(Engine::builder().allow_anonymous().start().await.unwrap()).await
+    /// # });
     /// ```
     pub async fn health(&self, within: Duration) -> Health {
         let core = self.core();
@@ -147,17 +157,17 @@ impl Engine {
     }
 }
 
-/// What is noted while an engine runs, so that [`Engine::health`] can tell.
+/// Measurements of a running engine, for [`Engine::health`].
 #[derive(Debug, Default)]
 pub(crate) struct Vitals {
     beats: Mutex<Vec<Arc<Beat>>>,
-    /// When the store was asked last, and its answer. Whoever asks it now holds this.
+    /// The time and result of the last store probe. The caller that probes holds this lock.
     probed: tokio::sync::Mutex<Option<(Instant, Result<Duration, String>)>>,
     /// When appends began to fail, in milliseconds of [`Core::running`], plus 1; 0 if they do not.
     failing: AtomicU64,
 }
 
-/// When a task has done its round last.
+/// The time of a task's last round.
 #[derive(Debug)]
 pub(crate) struct Beat {
     name: &'static str,
@@ -166,7 +176,7 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    /// A round has ended.
+    /// Records the end of a round.
     pub(crate) fn beat(&self, now: u64) {
         self.at.store(now, Ordering::Relaxed);
     }
@@ -179,7 +189,7 @@ impl Beat {
 }
 
 impl Vitals {
-    /// A task begins, and is to have done a round every so often.
+    /// Registers a task with this period.
     pub(crate) fn task(&self, name: &'static str, every: Duration, now: u64) -> Arc<Beat> {
         let beat = Arc::new(Beat { name, every, at: AtomicU64::new(now) });
         self.beats.lock().push(beat.clone());
@@ -190,12 +200,12 @@ impl Vitals {
         self.beats.lock().iter().map(|beat| beat.health(now)).collect()
     }
 
-    /// A batch of appends was committed, or failed for the store's reasons.
+    /// Records that a batch of appends was committed, or failed because of the store.
     pub(crate) fn appended(&self, committed: bool, now: u64) {
         if committed {
             self.failing.store(0, Ordering::Relaxed);
         } else {
-            // The first failure stays.
+            // The first failure counts.
             let _ = self.failing.compare_exchange(0, now + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
     }

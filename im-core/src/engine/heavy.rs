@@ -1,7 +1,9 @@
-//! Heavy appends come one at a time, of all shards: a commit that light ones wait for holds one of them at most.
+//! Heavy appends run one at a time across all shards: a commit that light ones wait for contains
+//! one of them at most.
 //!
-//! A shard that has a heavy append next requests the turn. Light appends may come meanwhile and go before it; the request keeps
-//! its position in line then. Where the turn comes while others go first, it is for the next shard in line.
+//! A shard with a heavy append next requests the turn. Light appends may arrive meanwhile and
+//! overtake it; the request then keeps its place in the line. If the turn is granted while others
+//! run first, it passes to the next shard in the line.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ impl HeavyTurn {
         Self(Arc::new(Semaphore::new(1)))
     }
 
-    /// A shard's request, which is not in line yet.
+    /// Creates a shard's request, which is not in the line yet.
     pub(super) fn request(&self) -> TurnRequest {
         TurnRequest { turn: self.clone(), waiting: None }
     }
@@ -32,7 +34,8 @@ pub(super) struct TurnRequest {
 }
 
 impl TurnRequest {
-    /// Waits for the turn, which lasts until what is returned is dropped. If this is dropped before, the request keeps its position.
+    /// Waits for the turn, which lasts until the permit is dropped. If this future is dropped
+    /// before, the request keeps its place.
     pub(super) async fn granted(&mut self) -> Option<OwnedSemaphorePermit> {
         let Self { turn, waiting } = self;
         // The semaphore is never closed.
@@ -42,7 +45,7 @@ impl TurnRequest {
         permit
     }
 
-    /// Something else goes first: if the turn comes meanwhile, the next shard has it.
+    /// Runs something else first: if the turn is granted meanwhile, it passes to the next shard.
     pub(super) async fn yield_to<T>(&mut self, first: impl Future<Output = T>) -> T {
         let mut first = pin!(first);
         if let Some(waiting) = &mut self.waiting {
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
-    /// One that has the turn, and the next two in line.
+    /// A holder of the turn, and the next two in the line.
     fn line() -> (Option<OwnedSemaphorePermit>, TurnRequest, TurnRequest) {
         let turn = HeavyTurn::new();
         let [mut a, mut b, mut c] = [turn.request(), turn.request(), turn.request()];
@@ -72,7 +75,7 @@ mod tests {
         (held, b, c)
     }
 
-    /// A turn that comes while others go first is used for the next pass.
+    /// A turn that is granted while others run first is used for the next pass.
     #[test]
     fn later_turn_waits_for_next_pass() {
         let (held, mut b, mut c) = line();

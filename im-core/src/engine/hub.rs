@@ -39,12 +39,12 @@ impl Hub {
         &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
     }
 
-    /// The room, if it is in memory.
+    /// Returns the room, if it is in memory.
     pub(crate) fn get(&self, id: &RoomId) -> Option<Arc<Room>> {
         self.shard(id).lock().get(id).cloned()
     }
 
-    /// The room, put into memory if need be. It may still have to be loaded.
+    /// Returns the room, adding it to memory if necessary. It may still have to be loaded.
     pub(crate) fn get_or_insert(&self, id: &RoomId) -> Arc<Room> {
         let mut shard = self.shard(id).lock();
         match shard.get(id) {
@@ -69,13 +69,13 @@ impl Hub {
         }
     }
 
-    /// How many rooms are in memory.
+    /// The number of rooms in memory.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Makes room for the windows of busy rooms, once all windows together have nearly as many bytes as they may: those of rooms
-    /// where nothing has happened since the last call are emptied.
+    /// Frees memory for the windows of busy rooms when the windows are near their common bound:
+    /// windows without events since the last call are emptied.
     pub(crate) fn empty_idle_windows(&self) {
         let used = || self.windows.used.load(Ordering::Relaxed);
         if used() < self.windows.all_bytes / 8 * 7 {
@@ -86,8 +86,8 @@ impl Hub {
         }
     }
 
-    /// Evicts state of rooms until all of it together is well within its budget, if it is beyond: first what was not used since
-    /// the last time.
+    /// Evicts state of rooms if all of it together exceeds its budget, until it is well within:
+    /// first the state that was not used since the last call.
     pub(crate) fn evict_state(&self) {
         let (used, most) = (|| self.state_bytes(), self.windows.state_bytes);
         if used() <= most {
@@ -110,7 +110,7 @@ impl Hub {
         }
     }
 
-    /// Bytes of state that rooms hold.
+    /// Bytes of state of all rooms.
     pub(crate) fn state_bytes(&self) -> usize {
         self.windows.state_used.load(Ordering::Relaxed)
     }

@@ -1,26 +1,27 @@
 //! The engine: sessions, rooms, routing, fan-out.
 //!
-//! The way of one message: a transport passes it to [`Connection::submit`]; `commands` authorises it; an append shard appends
-//! it to the store; once it is committed the shard applies it to its `room`, which enqueues it in the `outbox` of every
-//! subscriber, and answers the sender; each subscriber's transport takes it with [`Connection::next`].
+//! The path of one message: a transport passes it to [`Connection::submit`]; `commands` authorises
+//! it; an append shard appends it to the store. Once it is committed, the shard applies it to its
+//! `room`, which enqueues it in the `outbox` of every subscriber, and enqueues the ack of the
+//! sender; each subscriber's transport takes it with [`Connection::next`].
 //!
-//! Who brings a transport of their own begins at [`Connection`].
+//! Authors of a transport begin at [`Connection`].
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `config`, `builder` | knobs; assembling |
-//! | `api`, `subscription` | what the embedder calls; a subscription in the process |
-//! | `health` | how the engine is, for a probe |
+//! | `config`, `builder` | configuration; assembling |
+//! | `api`, `subscription` | the embedder's API; a subscription in the process |
+//! | `health` | the engine's health, for a probe |
 //! | `outside` | messages that the embedder's own transaction commits |
-//! | `connection` | the transport's seam |
+//! | `connection` | the interface of transports |
 //! | `request_half`, `stream_half`, `position_tracker` | the same in two halves, for transports without a connection of their own |
-//! | `commands` | carrying out what clients ask |
-//! | `append_shards`, `fair_queue`, `heavy`, `sender_order` | appending, answering, fanning out; fair turns; one heavy append at a time; sender order |
+//! | `commands` | execution of client commands |
+//! | `append_shards`, `fair_queue`, `heavy`, `sender_order` | appending, acks, fan-out; fair turns; one heavy append at a time; sender order |
 //! | `hub`, `room` | rooms in memory: recent log, subscribers, state |
-//! | `outbox`, `acks`, `catch_up`, `catch_up_reads`, `page_cache` | what waits for a connection; the bytes of acks; catching up from the log |
-//! | `registry` | connections and whose they are |
+//! | `outbox`, `acks`, `catch_up`, `catch_up_reads`, `page_cache` | queues of a connection; the bytes of acks; catch-up from the log |
+//! | `registry` | connections and their users |
 //! | `upkeep` | retention, deleting rooms, erasing users |
-//! | `usage` | what is held in memory, in bytes |
+//! | `usage` | memory use in bytes |
 //! | `core`, `tasks`, `state_writer`, `remote_state` | what all share; the engine's own tasks; state that is not in the store yet |
 
 mod acks;

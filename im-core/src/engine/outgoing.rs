@@ -8,17 +8,17 @@ use crate::id::UserId;
 use crate::state::RoomRecord;
 use crate::wire::{Content, Encoding, Event, MemberChange, Push, StateUpdate, encode};
 
-/// A push and its encoded forms. All outboxes hold the same one.
+/// A push and its encoded forms, shared by all outboxes.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) push: Push,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
-    /// Bytes that a copy on the wire has at most, in whichever encoding is longer.
+    /// Maximum bytes of a copy on the wire, in whichever encoding is longer.
     pub(crate) size: usize,
     /// Bytes of contents, packed.
     packed: usize,
-    /// Whose membership ends here, with what becomes of them. Empty for nearly every event.
+    /// The changes that end a membership here. Empty for nearly every event.
     ends: Box<[MemberChange]>,
 }
 
@@ -39,8 +39,9 @@ impl Outgoing {
         Self::new(Push::Event(event))
     }
 
-    /// Bytes that all forms of it hold together, those included that were not asked for yet: the push itself and its two
-    /// encodings. So what is kept for long needs no second look when somebody wants another encoding.
+    /// Bytes of all forms together, including encodings not requested yet: the push itself and its
+    /// two encodings. So the size of a cached push does not change when another encoding is
+    /// requested.
     pub(crate) fn held(&self) -> usize {
         let packed_frame = self.packed + FRAME_OVERHEAD + names(&self.push);
         HELD_OVERHEAD + self.packed + packed_frame + self.size
@@ -60,17 +61,17 @@ impl Outgoing {
         cell.get_or_init(|| encode(&self.push.to_value(), encoding)).clone()
     }
 
-    /// What ends `user`'s membership here, if it does.
+    /// Returns the change that ends `user`'s membership here, if there is one.
     pub(crate) fn end_for(&self, user: &UserId) -> Option<&MemberChange> {
         self.ends.iter().find(|change| change.user() == user)
     }
 
-    /// Whether the membership of somebody who was erased ends here: it is not known whose.
+    /// Returns whether the membership of an erased user ends here: the event no longer says whose.
     pub(crate) fn ends_nameless(&self) -> bool {
         self.ends.iter().any(|change| change.user().is_erased())
     }
 
-    /// Whether anybody's membership ends here.
+    /// Returns whether any membership ends here.
     pub(crate) fn ends_any(&self) -> bool {
         !self.ends.is_empty()
     }
@@ -78,7 +79,8 @@ impl Outgoing {
 
 /// Bytes of a push on the wire beside contents and names: numbers and names of fields.
 const FRAME_OVERHEAD: usize = 160;
-/// Bytes that a push takes in memory beside its contents and encodings: itself, its event, and the counts of shared parts.
+/// Bytes of a push in memory beside its contents and encodings: itself, its event, and reference
+/// counts.
 const HELD_OVERHEAD: usize = 640;
 
 /// Bytes of the names in a push.
@@ -116,12 +118,12 @@ fn contents(push: &Push) -> (usize, usize) {
     }
 }
 
-/// Whether a user whom `change` left without a membership, or banned, may go on reading.
+/// Returns whether a user may still read after `change` left them without a membership, or banned.
 pub(crate) fn reads_on(room_open_to_strangers: bool, change: &MemberChange) -> bool {
     room_open_to_strangers && !matches!(change, MemberChange::Banned(_))
 }
 
-/// Whether strangers may read the room.
+/// Returns whether non-members may read the room.
 pub(crate) fn open_to_strangers(room: &RoomRecord) -> bool {
     room.kind == crate::wire::RoomKind::Channel && room.open
 }

@@ -1,4 +1,4 @@
-//! Messages that somebody else commits: an embedder who appends within a transaction of their own database.
+//! Appends within a transaction of the embedder's own database.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use super::api::{Engine, Publish};
 use super::{append_shards, metrics};
 
 impl Engine {
-    /// Makes of a message what a store appends, without appending it: for a store that takes it in a transaction of the
-    /// embedder's own. On the authority of the service, as by [`Engine::publish`].
+    /// Converts a message to an append, without appending it: for a store that executes it in a
+    /// transaction of the embedder's own.
+    ///
+    /// On the authority of the service, as by [`Engine::publish`].
     ///
     /// # Errors
     ///
@@ -25,8 +27,9 @@ impl Engine {
         Ok(self.prepared(room, act))
     }
 
-    /// Makes of a room what a store appends, as [`Engine::prepare`] does of a message: the room is made with the embedder's own
-    /// rows or not at all. On the authority of the service, as by [`Engine::create_room`].
+    /// Converts the creation of a room to an append, as [`Engine::prepare`] does for a message: the
+    /// room is created with the embedder's own rows or not at all. On the authority of the service,
+    /// as by [`Engine::create_room`].
     ///
     /// ```
     /// # use im_core::{engine::Engine, ports::Appended, state::RoomSeed, wire::{Role, RoomKind}, RoomId, UserId};
@@ -48,7 +51,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Code::Forbidden`] for ids that belong to the engine. That the room exists is the store's answer.
+    /// [`Code::Forbidden`] for ids reserved for the engine. An existing room is refused by the
+    /// store.
     pub fn prepare_room(&self, room: RoomId, seed: RoomSeed, by: &UserId) -> Result<Append> {
         if room.is_reserved() {
             return Err(Error::of(Code::Forbidden, "create"));
@@ -56,7 +60,8 @@ impl Engine {
         Ok(self.prepared(room, Act::Create { by: by.clone(), seed }))
     }
 
-    /// Makes of a change of members what a store appends. On the authority of the service, as by [`Engine::change_members`].
+    /// Converts a membership change to an append. On the authority of the service, as by
+    /// [`Engine::change_members`].
     pub fn prepare_change(&self, room: RoomId, by: &UserId, intent: Intent) -> Append {
         self.prepared(room, Act::Change { by: by.clone(), intent })
     }
@@ -67,16 +72,20 @@ impl Engine {
         Append { room, authority: Authority::Service, act, at: core.now(), max_members }
     }
 
-    /// Delivers events that were committed in a transaction of the embedder's own: to be called once, after the commit. All that
-    /// follows an append by the engine follows: subscribers get the events, newcomers the signal `im.room`, the hook is told, and
-    /// they are counted. A process that does not call it, or crashes before it, loses no event: the comparison with the store
-    /// finds what is new, some seconds later.
+    /// Delivers events that were committed in a transaction of the embedder's own: call it once,
+    /// after the commit.
     ///
-    /// Each is looked up in the store first: what it does not hold (the transaction was rolled back) is passed over.
+    /// It has all effects of an append by the engine: subscribers receive the events, new members
+    /// the signal `im.room`, the hook is called, and the events are counted. A process that does
+    /// not call it, or crashes before it, loses no event: the comparison with the store finds new
+    /// events some seconds later.
+    ///
+    /// Each event is looked up in the store first; events that are not stored (the transaction was
+    /// rolled back) are ignored.
     ///
     /// # Errors
     ///
-    /// The store's. The events are then found by the comparison, too.
+    /// Errors of the store. The comparison then finds the events, too.
     pub async fn announce(&self, events: Vec<Arc<Event>>) -> Result<()> {
         let core = self.core();
         let mut by_room: BTreeMap<RoomId, Vec<Arc<Event>>> = BTreeMap::new();
@@ -97,7 +106,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Who is in a room that this event has made without saying so, as the first message of a direct room does.
+    /// Returns the members of a room that this event created without listing them, as the first
+    /// message of a direct room does.
     async fn first_members(&self, event: &Event) -> Vec<UserId> {
         if event.seq != Seq::FIRST || !event.member_changes().is_empty() {
             return Vec::new();
@@ -107,14 +117,14 @@ impl Engine {
         match core.store.members(&event.room, None, most).await {
             Ok(members) => members.into_iter().map(|(user, _)| user).collect(),
             Err(error) => {
-                // They are told of a room, which is a hint: what rooms they are in they can always ask.
+                // The signal is a hint: `rooms` always lists a user's rooms.
                 tracing::warn!(room = %event.room, %error, "the members of a new room could not be read, and are not told of it");
                 Vec::new()
             }
         }
     }
 
-    /// Those of a room's events that its log holds, in its order.
+    /// Returns those of a room's events that are in its log, in its order.
     async fn stored(&self, room: &RoomId, events: &[Arc<Event>]) -> Result<Vec<Arc<Event>>> {
         let core = self.core();
         let seqs = events.iter().map(|event| event.seq);

@@ -1,7 +1,8 @@
-//! Pages of logs that were read for subscribers catching up, kept for the subscribers behind them.
+//! Pages of logs, cached for the subscribers that catch up behind the first one.
 //!
-//! Subscribers that fall behind on one room read the same events one after another. Without the cache each of them costs
-//! the store its own reads, and the more subscribers are behind, the less the store has left for appends.
+//! Subscribers that fall behind in one room read the same events one after another. Without the
+//! cache each of them costs the store its own reads, and the more subscribers are behind, the less
+//! capacity the store has for appends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use crate::id::{Cursor, Epoch, RoomId, Seq};
 use super::catch_up_reads::SharedPage;
 use super::metrics;
 
-/// Pages in memory, the least recently used evicted first.
+/// Cached pages, the least recently used evicted first.
 ///
-/// Invariant: `bytes` is the sum of the pages' sizes and at most `max_bytes`; every page is in `used` exactly once.
+/// Invariant: `bytes` is the sum of the pages' sizes and at most `max_bytes`; every page is in
+/// `used` exactly once.
 #[derive(Debug)]
 pub(crate) struct PageCache {
     max_bytes: usize,
@@ -32,7 +34,7 @@ struct Inner {
     bytes: usize,
 }
 
-/// Which log a page is of. After an erasure `erased` differs, and older pages are not found any more.
+/// The log of a page. After an erasure `erased` differs, and older pages are not found any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Log {
     room: RoomId,
@@ -49,12 +51,13 @@ struct CachedPage {
 }
 
 impl PageCache {
-    /// A cache of at most `max_bytes` bytes.
+    /// Creates a cache of at most `max_bytes` bytes.
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self { max_bytes, inner: Mutex::default() }
     }
 
-    /// The page that holds the event after `after`, read while the room counted `erased` erasures.
+    /// Returns the page that contains the event after `after`, read while the room counted `erased`
+    /// erasures.
     pub(crate) fn find(
         &self,
         room: &RoomId,
@@ -78,7 +81,8 @@ impl PageCache {
         Some(page)
     }
 
-    /// Keeps a page. One that ends at the head is not kept: it grows, and the hot window has its end.
+    /// Caches a page. A page that ends at the head is not cached: it grows, and the hot window has
+    /// its end.
     pub(crate) fn insert(&self, room: &RoomId, erased: u64, page: &Arc<SharedPage>) {
         let seq = |event: Option<&Arc<super::outgoing::Outgoing>>| {
             event.and_then(|item| item.as_event()).map(|event| event.seq)

@@ -1,5 +1,5 @@
-//! The rooms of a downlink, and what its stream position says of each: kept up to date, so that a stream position costs only the
-//! rooms in which something has changed.
+//! The rooms of a downlink and their entries in its stream position, updated incrementally: a
+//! stream position costs only the rooms that changed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,19 +12,19 @@ use super::outbox::{DeliveredPosition, DeliveredState};
 /// The rooms of a downlink.
 #[derive(Debug, Default)]
 pub(super) struct PositionTracker {
-    /// The checkpoint's revision that was looked at last.
+    /// The checkpoint revision that was read last.
     pub(super) rev: u64,
-    /// How many refreshes found something delivered.
+    /// The number of refreshes that found changes.
     steps: u64,
-    /// What the checkpoint said of each room, also of those that turned out to be denied.
+    /// The checkpoint's record of each room, also of those that turned out to be denied.
     rooms: BTreeMap<RoomId, StartedRoom>,
-    /// How many rooms have each tag.
+    /// The number of rooms with each tag.
     tags: HashMap<RoomTag, u32>,
     /// Entries of the stream position, the rooms that moved most first.
     entries: BTreeMap<(Reverse<u64>, RoomTag), RoomPosition>,
-    /// Rooms with a status that was not delivered yet, with the revision since which they are subscribed.
+    /// Rooms with an undelivered status, with the revision since which they are subscribed.
     pending_statuses: BTreeSet<(u64, RoomId)>,
-    /// Rooms of which the checkpoint says something else than at the last refresh.
+    /// Rooms whose checkpoint record changed since the last refresh.
     changed: HashSet<RoomId>,
 }
 
@@ -32,12 +32,12 @@ pub(super) struct PositionTracker {
 struct StartedRoom {
     subscription: SubscriptionRecord,
     tag: RoomTag,
-    /// How far the room has moved, if `entries` has it.
+    /// How far the room has moved, if it has an entry in `entries`.
     moved_by: Option<u64>,
 }
 
 impl PositionTracker {
-    /// The room has started, as the checkpoint says.
+    /// Adds a room with its checkpoint record.
     pub(super) fn start_room(&mut self, room: RoomId, subscription: SubscriptionRecord) {
         self.stop_room(&room);
         let tag = RoomTag::of(&room);
@@ -50,7 +50,7 @@ impl PositionTracker {
         self.rooms.insert(room, StartedRoom { subscription, tag, moved_by: None });
     }
 
-    /// The room is not subscribed any more.
+    /// Removes a room that is no longer subscribed.
     pub(super) fn stop_room(&mut self, room: &RoomId) {
         self.remove_entry(room);
         let Some(StartedRoom { tag, .. }) = self.rooms.remove(room) else { return };
@@ -64,18 +64,18 @@ impl PositionTracker {
         }
     }
 
-    /// Whether the room has started.
+    /// Returns whether the room has started.
     pub(super) fn has(&self, room: &RoomId) -> bool {
         self.rooms.contains_key(room)
     }
 
-    /// The rooms that have started, with what the checkpoint said of each.
+    /// The started rooms, with the checkpoint record of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RoomId, &SubscriptionRecord)> {
         self.rooms.iter().map(|(room, started)| (room, &started.subscription))
     }
 
-    /// Refreshes the entries of rooms where something has changed: those in `moved`, and those of which the checkpoint says something
-    /// else. Returns how many there were.
+    /// Refreshes the entries of changed rooms: those in `moved`, and those whose checkpoint record
+    /// changed. Returns their number.
     pub(super) fn refresh(
         &mut self,
         mut moved: HashSet<RoomId>,
@@ -90,13 +90,13 @@ impl PositionTracker {
         moved.len()
     }
 
-    /// The stream position, as of the last refresh; `fencing_token` is that of the connection.
+    /// The stream position as of the last refresh; `fencing_token` is that of the connection.
     pub(super) fn stream_position(
         &self,
         session: &SessionId,
         fencing_token: u64,
     ) -> StreamPosition {
-        // A status that was not delivered is sent again to a client that returns with this position.
+        // An undelivered status is sent again to a client that resumes with this position.
         let before = |(since, _): &(u64, RoomId)| since.saturating_sub(1);
         let rev =
             self.pending_statuses.first().map_or(self.rev, |first| before(first).min(self.rev));
@@ -140,7 +140,7 @@ impl PositionTracker {
         self.pending_statuses.remove(&(started.subscription.since, room.clone()));
     }
 
-    /// Rooms with this tag have become alike, or are not any more. That is as good as never.
+    /// Rechecks the rooms with this tag, which became ambiguous or unique. That is extremely rare.
     fn recheck_tag(&mut self, tag: RoomTag) {
         let alike = self.rooms.iter().filter(|(_, started)| started.tag == tag);
         self.changed.extend(alike.map(|(room, _)| room.clone()));

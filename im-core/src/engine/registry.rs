@@ -17,7 +17,7 @@ use super::metrics;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
-    /// The last connection has gone.
+    /// Notified when the last connection was removed.
     emptied: Notify,
 }
 
@@ -25,18 +25,19 @@ pub(crate) struct Registry {
 struct Inner {
     all: HashMap<u64, Arc<Conn>>,
     users: HashMap<UserId, Vec<Arc<Conn>>>,
-    /// Calls under way.
+    /// Calls in progress.
     calls: HashMap<UserId, usize>,
-    /// Whose turn it is among a user's commands about many rooms. Only while one is carried out or waits.
+    /// The lock that serialises a user's commands about many rooms. Exists only while one is
+    /// executed or waits.
     user_locks: HashMap<UserId, Arc<AsyncMutex<()>>>,
-    /// Connections of a network.
+    /// Connections by network.
     networks: HashMap<IpAddr, usize>,
-    /// Those that have not said who they are.
+    /// Connections before their handshake, by network.
     handshakes: HashMap<IpAddr, usize>,
     next: u64,
 }
 
-/// A call under way; it counts as long as it lives.
+/// A call in progress; it counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Call {
     registry: Arc<Registry>,
@@ -49,7 +50,7 @@ impl Drop for Call {
     }
 }
 
-/// A user's turn; the next one's begins when it is dropped.
+/// A user's turn; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct UserTurn {
     registry: Arc<Registry>,
@@ -61,7 +62,7 @@ impl Drop for UserTurn {
     fn drop(&mut self) {
         let mut inner = self.registry.inner.lock();
         self.held.take();
-        // Those that wait hold it as well.
+        // Waiting turns hold a reference as well.
         if inner
             .user_locks
             .get(&self.user)
@@ -72,26 +73,27 @@ impl Drop for UserTurn {
     }
 }
 
-/// Why a connection was not taken.
+/// The reason why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionRefused {
-    /// There are too many.
+    /// The maximum was reached.
     TooMany,
-    /// A newer connection has taken the session already.
+    /// A newer connection is attached to the session already.
     Superseded,
 }
 
-/// How many connections are taken.
+/// Maximum numbers of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Most {
     pub(crate) all: usize,
-    /// Of one network, for as long as they live.
+    /// From one network, as long as they live.
     pub(crate) of_address: usize,
-    /// Of one network, before they have said who they are.
+    /// From one network, before their handshake.
     pub(crate) handshakes_of_address: usize,
 }
 
-/// What an address counts as: of IPv6 the network, since whoever has one address mostly has all 2^64 of it (RFC 6177).
+/// The network of an address, which counts as one: for IPv6 the /64, since a holder of one address
+/// mostly has all 2^64 of it (RFC 6177).
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -103,7 +105,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
 }
 
 impl Registry {
-    /// Takes a new connection, made by `make` from its number.
+    /// Registers a new connection, made by `make` from its number.
     pub(crate) fn open(
         &self,
         address: Option<IpAddr>,
@@ -132,7 +134,8 @@ impl Registry {
         Ok(conn)
     }
 
-    /// The connection has said who it is. Returns an older connection of the same session, which it replaces.
+    /// Registers a connection under its user after the handshake. Returns an older connection of
+    /// the same session, which it replaces.
     pub(crate) fn identify(
         &self,
         conn: &Arc<Conn>,
@@ -170,12 +173,12 @@ impl Registry {
         others.count() < max
     }
 
-    /// It is known who it is: it no longer counts among its network's handshakes.
+    /// Removes a connection from its network's handshakes.
     pub(crate) fn greet(&self, conn: &Conn) {
         self.inner.lock().end_handshake(conn);
     }
 
-    /// Takes a call of this user's, unless there are `max` under way.
+    /// Registers a call of this user, unless `max` are in progress.
     pub(crate) fn begin_call(self: &Arc<Self>, user: &UserId, max: usize) -> Option<Call> {
         let mut inner = self.inner.lock();
         let calls = inner.calls.entry(user.clone()).or_default();
@@ -186,11 +189,12 @@ impl Registry {
         Some(Call { registry: self.clone(), user: user.clone() })
     }
 
-    /// Waits for this user's turn at what is done one at a time for each user. At most the connections and calls that a user may
-    /// have wait here.
+    /// Waits for this user's turn at work that is serialised per user. At most the user's
+    /// connections and calls wait here.
     pub(crate) async fn lock_user(self: &Arc<Self>, user: &UserId) -> UserTurn {
         let user_locks = self.inner.lock().user_locks.entry(user.clone()).or_default().clone();
-        // Made before it waits, so that it is removed also if the one who waits goes away.
+        // Created before the wait, so that the entry is removed also if the waiting future is
+        // dropped.
         let mut turn = UserTurn { registry: self.clone(), user: user.clone(), held: None };
         turn.held = Some(user_locks.lock_owned().await);
         turn
@@ -206,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// The connection is gone.
+    /// Removes a connection.
     pub(crate) fn close(&self, conn: &Arc<Conn>) {
         let mut inner = self.inner.lock();
         if inner.all.remove(&conn.number).is_none() {
@@ -239,7 +243,7 @@ impl Registry {
         self.inner.lock().all.values().cloned().collect()
     }
 
-    /// Waits until there are none.
+    /// Waits until there are no connections.
     pub(crate) async fn emptied(&self) {
         let emptied = self.emptied.notified();
         if self.len() > 0 {
@@ -247,7 +251,7 @@ impl Registry {
         }
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub(crate) fn len(&self) -> usize {
         self.inner.lock().all.len()
     }

@@ -1,8 +1,8 @@
-//! State that other nodes have taken and may not have written yet.
+//! State updates accepted by other nodes that may not be in the store yet.
 //!
-//! Updates are written behind. A room that comes into memory here in the meantime would begin with what the store holds,
-//! and a client that came over from the other node would get older values than it had. So remote updates are retained for a
-//! while, also of rooms without subscribers here.
+//! Updates are written behind. A room loaded here in the meantime would start with the store's
+//! older values, and a client that moved over from the other node would receive older values than
+//! it had. So remote updates are retained for a while, also of rooms without subscribers here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wire::StateUpdate;
 use super::metrics;
 use super::state_writer::size;
 
-/// Updates of other nodes in the present period and in the one before it.
+/// Updates of other nodes in the current period and in the previous one.
 #[derive(Debug)]
 pub(crate) struct RemoteState {
     periods: Mutex<[Period; 2]>,
@@ -35,8 +35,8 @@ impl RemoteState {
         Self { periods: Mutex::default(), max_keys, max_bytes }
     }
 
-    /// Retains an update for one period at least. If there are too many, the older period is dropped before its time:
-    /// then the comparison with the store finds what is missing.
+    /// Retains an update for one period at least. If there are too many, the older period is
+    /// dropped early: then the comparison with the store finds what is missing.
     pub(crate) fn push(&self, update: Arc<StateUpdate>) {
         let mut periods = self.periods.lock();
         let now = &periods[0];
@@ -55,12 +55,13 @@ impl RemoteState {
         rooms.flat_map(|keys| keys.values().cloned()).collect()
     }
 
-    /// The room is gone: its updates must not appear in one that is created again under its id.
+    /// Drops the updates of a deleted room: they must not appear in one that is created again under
+    /// its id.
     pub(crate) fn drop_room(&self, room: &RoomId) {
         self.drop_matching(|update| update.room == *room);
     }
 
-    /// The user is being erased.
+    /// Drops the updates of a user who is being erased.
     pub(crate) fn drop_user(&self, user: &UserId) {
         self.drop_matching(|update| update.from == *user);
     }
@@ -82,7 +83,7 @@ impl RemoteState {
         }
     }
 
-    /// A period has gone by.
+    /// Starts a new period.
     pub(crate) fn turn(&self) {
         let mut periods = self.periods.lock();
         periods.rotate_right(1);

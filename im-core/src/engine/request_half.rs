@@ -1,4 +1,4 @@
-//! One message of commands at a time, for transports whose requests end with their answers.
+//! One message of commands at a time, for transports whose requests end with their acks.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +21,10 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The acks of one message of commands, in chunks.
 ///
-/// Where they are more than may wait at one time ([`EngineConfig::ack_bytes`](super::EngineConfig::ack_bytes)), the first
-/// chunk has those that were there by then, and the commands behind them are carried out as chunks are written and dropped.
-/// If it is dropped before the end, commands may be left undone.
+/// If there are more than may be pending at one time
+/// ([`EngineConfig::ack_bytes`](super::EngineConfig::ack_bytes)), the first chunk has those that
+/// were ready by then, and the commands behind them are executed as chunks are written and dropped.
+/// If it is dropped before the end, commands may remain unexecuted.
 #[derive(Debug)]
 pub struct Acks {
     connection: Connection,
@@ -37,11 +38,11 @@ pub struct Acks {
 pub struct AckChunk {
     /// Encoded, one for each command, in any order.
     pub frames: Vec<Bytes>,
-    /// Until then they count.
+    /// They count until this is dropped.
     pub held: HeldAcks,
 }
 
-/// The share that acks have in the bounds of acks; to be dropped when they were written.
+/// The part of the ack bounds that these acks use; drop it when they were written.
 #[derive(Debug)]
 pub struct HeldAcks {
     core: Arc<Core>,
@@ -50,8 +51,8 @@ pub struct HeldAcks {
 }
 
 impl HeldAcks {
-    /// The peer has taken bytes of these acks: a sign of life, as [`Connection::write_progressed`] says. They count until
-    /// this is dropped all the same.
+    /// Records that the peer received bytes of these acks: a sign of life, as
+    /// [`Connection::write_progressed`] documents. They still count until this is dropped.
     pub fn write_progressed(&self) {
         self.conn.write_progressed(&self.core);
     }
@@ -63,8 +64,8 @@ impl Drop for HeldAcks {
     }
 }
 
-/// Commands that are carried out while acks are written. A task of its own, so that they go on, and return what they hold of the
-/// store, also while nobody asks for the next chunk.
+/// Commands executed while acks are written. A task of its own, so that they continue, and release
+/// the store's permits, also while no chunk is requested.
 #[derive(Debug)]
 struct Working(JoinHandle<()>);
 
@@ -75,17 +76,19 @@ impl Drop for Working {
 }
 
 impl Engine {
-    /// Carries out one message of commands, a frame or a batch, and returns their acks. It supersedes no connection;
-    /// the session's downlink, on whatever node it is, subscribes to what the commands subscribe to.
+    /// Executes one message of commands, a frame or a batch, and returns their acks.
     ///
-    /// `session` says whose commands they are, beside the credentials in `peer`. Without it the first must be `hello`.
-    /// If the future is dropped, some commands may have been carried out.
+    /// It supersedes no connection; the session's downlink, on any node, subscribes to the rooms to
+    /// which the commands subscribe.
+    ///
+    /// `session` names the session of the commands, beside the credentials in `peer`. Without it
+    /// the first must be `hello`. If the future is dropped, some commands may have been executed.
     ///
     /// # Errors
     ///
-    /// What is wrong with the request as a whole: the message cannot be read (45xx), the credentials are refused (43xx),
-    /// the session is not this user's or has ended ([`Code::UnknownSession`]), there are too many connections, or the
-    /// engine is going away.
+    /// Errors of the request as a whole: the message cannot be parsed (45xx), the credentials are
+    /// refused (43xx), the session is not this user's or has ended ([`Code::UnknownSession`]),
+    /// there are too many connections, or the engine is draining.
     pub async fn call(
         &self,
         peer: Peer,
@@ -130,7 +133,7 @@ impl AckChunk {
         Self { frames: Vec::new(), held }
     }
 
-    /// Takes the acks that are there, and the reason of the end if there is one.
+    /// Takes the acks that are ready, and the reason of the end if there is one.
     fn collect(&mut self, max_bytes: usize) -> Option<Disconnect> {
         loop {
             let conn = self.held.conn.clone();
@@ -150,7 +153,8 @@ impl AckChunk {
         }
     }
 
-    /// Takes acks while they are made, until the work is done, which this says, or waits for them to be written.
+    /// Takes acks while they are built. Returns `true` when the work is done, `false` when it waits
+    /// for acks to be written.
     async fn gather(
         &mut self,
         end: &mut Option<Disconnect>,
@@ -161,7 +165,7 @@ impl AckChunk {
             tokio::select! {
                 biased;
                 () = &mut working => break true,
-                // Taken while it works, since only so many may wait.
+                // Taken while it works, since the number of pending acks is bounded.
                 () = conn.outbox.ready() => {
                     *end = end.take().or(self.collect(usize::MAX));
                     if conn.outbox.waits_for_acks() {
@@ -176,17 +180,17 @@ impl AckChunk {
 }
 
 impl Acks {
-    /// How many there will be: one for each command, and fewer if the session ends meanwhile.
+    /// The number of acks: one for each command, and fewer if the session ends meanwhile.
     pub fn commands(&self) -> usize {
         self.commands
     }
 
-    /// Whether all of them are there: the next chunk is the last.
+    /// Returns whether all acks are ready: the next chunk is the last.
     pub fn is_complete(&self) -> bool {
         self.working.is_none()
     }
 
-    /// The next chunk; `None` if there are no more. Cancel-safe.
+    /// Returns the next chunk; `None` if there are no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<AckChunk> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -195,7 +199,7 @@ impl Acks {
         let (core, conn) = (core.clone(), conn.clone());
         loop {
             let mut chunk = AckChunk::new(&core, &conn);
-            // What is read here has no other end than that of the commands.
+            // The end of these commands is the only end here.
             chunk.collect(CHUNK_BYTES);
             if !chunk.frames.is_empty() {
                 return Some(chunk);
@@ -203,14 +207,14 @@ impl Acks {
             let Working(working) = self.working.as_mut()?;
             tokio::select! {
                 biased;
-                // Where it failed, there is nothing more to wait for either.
+                // A failed task leaves nothing to wait for either.
                 _ = working => self.working = None,
                 () = conn.outbox.ready() => {}
             }
         }
     }
 
-    /// All of them, however many: for callers in the process, which hold them by themselves.
+    /// Returns all acks, however many: for callers in the process, which buffer them themselves.
     pub async fn all(mut self) -> Vec<Bytes> {
         let mut frames = Vec::new();
         while let Some(chunk) = self.next().await {

@@ -1,6 +1,7 @@
-//! A room with subscribers on this node: the recent part of its log, its subscribers, and its state.
+//! A room with subscribers on this node: the recent part of its log, its subscribers, and its
+//! state.
 //!
-//! Events are applied at head + 1 only, whatever order they arrive in; gaps are repaired from the store
+//! Events are applied at head + 1 only, in any order of arrival; gaps are repaired from the store
 //! ([`super::core`]'s `repair_gap`). A room without subscribers is not in memory.
 
 mod state;
@@ -22,7 +23,7 @@ use super::outgoing::{Outgoing, open_to_strangers};
 use state::RoomState;
 pub(crate) use state::StateHold;
 
-/// Bounds of what rooms hold, and the budgets that all share.
+/// Bounds of a room's memory, and the budgets that all rooms share.
 #[derive(Debug)]
 pub(crate) struct WindowBounds {
     pub(crate) events: usize,
@@ -30,9 +31,9 @@ pub(crate) struct WindowBounds {
     pub(crate) all_bytes: usize,
     /// Bytes in all windows, of every form of their events.
     pub(crate) used: AtomicUsize,
-    /// Bytes of keyed state that all rooms may hold.
+    /// Budget of keyed state of all rooms, in bytes.
     pub(crate) state_bytes: usize,
-    /// Bytes of keyed state that they hold.
+    /// Bytes of keyed state of all rooms.
     pub(crate) state_used: AtomicUsize,
 }
 
@@ -49,15 +50,15 @@ pub(crate) struct Room {
 #[derive(Debug, Default)]
 struct Inner {
     log: Option<Log>,
-    /// Events that were committed while the head was being read.
+    /// Events committed while the head was being read.
     before_load: Vec<Arc<Outgoing>>,
-    /// By id, so that a subscriber's index does not change.
+    /// Indexed by id, so that a subscriber's index does not change.
     subscribers: Vec<Option<Subscriber>>,
     free: Vec<usize>,
     state: RoomState,
     /// Whether a task is repairing a gap from the store.
     repairing: bool,
-    /// Whether the room was taken off the map and must not be used any more.
+    /// Whether the room was removed from the map and must not be used any more.
     retired: bool,
 }
 
@@ -74,15 +75,15 @@ struct Log {
     bytes: usize,
     /// The first event that the store retains, as far as is known here.
     first: Seq,
-    /// Bytes of events that the sequencer holds back, and of duplicates of them.
+    /// Bytes of buffered early events in the sequencer, including duplicates of them.
     early: usize,
-    /// An event was kept since the last look for idle windows.
+    /// An event was added since the last check for idle windows.
     touched: bool,
-    /// Of the events in the log, how many were changed by erasures.
+    /// The number of events in the log changed by erasures.
     erased: u64,
 }
 
-/// An entry of a room's list: an outbox that is subscribed.
+/// An entry of a room's list: a subscribed outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscriber {
     pub(crate) outbox: Arc<Outbox>,
@@ -102,7 +103,7 @@ impl Subscriber {
     }
 }
 
-/// What came of adding a subscriber.
+/// The outcome of adding a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SubscribeOutcome {
     /// The outbox is subscribed.
@@ -118,27 +119,27 @@ pub(crate) enum SubscribeOutcome {
 pub(crate) enum Applied {
     /// The head is the high watermark.
     InSync,
-    /// Events before the high watermark are missing: the caller repairs the gap. Not the status `gap`, which says that events
-    /// were trimmed.
+    /// Events before the high watermark are missing: the caller repairs the gap. Not the status
+    /// `gap`, which reports trimmed events.
     GapDetected,
     /// The event is of another epoch: the caller reads the head again.
     OtherEpoch,
 }
 
-/// What a read of the window found after a cursor.
+/// The result of a read of the window after a cursor.
 #[derive(Debug)]
 pub(crate) enum WindowRead {
     /// These events.
     Events(Vec<Arc<Outgoing>>),
     /// Nothing: the cursor is at the head.
     AtHead(Seq),
-    /// The window begins later: it has to be read from the store.
+    /// The window begins after the cursor: read the store.
     Miss,
     /// The cursor is of another epoch.
     OtherEpoch,
 }
 
-/// Events that a room holds back while something before them is missing.
+/// Maximum early events buffered while their predecessors are missing.
 const EARLY_EVENTS: usize = 1024;
 
 impl Room {
@@ -151,7 +152,7 @@ impl Room {
         &self.id
     }
 
-    /// Takes what the store said of the room; its state is of this generation.
+    /// Initialises the room from the store; its state is of this generation.
     pub(crate) fn load(
         &self,
         record: &RoomRecord,
@@ -161,7 +162,7 @@ impl Room {
         limits: &StateLimits,
     ) -> Applied {
         let mut inner = self.inner.lock();
-        // If it was set meanwhile, that is newer.
+        // A generation set meanwhile is newer.
         inner.state.generation.get_or_insert(generation);
         inner.log = Some(Log {
             cursor_epoch: head.cursor,
@@ -178,7 +179,7 @@ impl Room {
         let mut wanted = Applied::InSync;
         for item in std::mem::take(&mut inner.before_load) {
             let applied = self.apply_locked(&mut inner, item);
-            // A repair is asked for once; what asks for it must not be lost.
+            // Only one event requests the repair; its request must not be lost.
             if wanted == Applied::InSync {
                 wanted = applied;
             }
@@ -186,12 +187,12 @@ impl Room {
         wanted
     }
 
-    /// Where the log ends, as far as it was applied here.
+    /// The head, as far as it was applied here.
     pub(crate) fn head(&self) -> Option<Cursor> {
         self.inner.lock().log.as_ref().map(Log::head)
     }
 
-    /// Of the events in the log, how many were changed by erasures, as far as is known here.
+    /// The number of events in the log changed by erasures, as far as is known here.
     pub(crate) fn erased(&self) -> u64 {
         self.inner.lock().log.as_ref().map_or(0, |log| log.erased)
     }
@@ -229,7 +230,8 @@ impl Room {
         }
     }
 
-    /// Takes a subscriber that has unsubscribed off the list; not one of the same outbox that has subscribed again there.
+    /// Removes an ended subscription from the list, unless the same outbox has subscribed again at
+    /// this index.
     pub(crate) fn remove_subscriber(&self, subscriber_id: usize, outbox: &Arc<Outbox>) {
         let mut inner = self.inner.lock();
         let is_it = |r: &Subscriber| {
@@ -240,7 +242,7 @@ impl Room {
         }
     }
 
-    /// Whether it has no subscribers.
+    /// Returns whether it has no subscribers.
     pub(crate) fn is_idle(&self) -> bool {
         let inner = self.inner.lock();
         inner.subscribers.len() == inner.free.len() && !inner.repairing
@@ -256,13 +258,13 @@ impl Room {
 
     // ---- events ----
 
-    /// Takes an event that was committed, here or elsewhere, and fans out what is in order.
+    /// Applies an event committed on any node, and fans out all events that are in order.
     pub(crate) fn apply(&self, item: Arc<Outgoing>) -> Applied {
         self.apply_locked(&mut self.inner.lock(), item)
     }
 
-    /// The same for an event that was read from the log while [`Room::erased`] gave `erased`. `false` if there was an erasure
-    /// since, which the event may be from before: read it again.
+    /// Applies an event read from the log while [`Room::erased`] returned `erased`. Returns `false`
+    /// after an erasure in between: the event may be stale, so read it again.
     pub(crate) fn apply_read(&self, item: Arc<Outgoing>, erased: u64) -> bool {
         let mut inner = self.inner.lock();
         let is_as_read = inner.log.as_ref().is_some_and(|log| log.erased == erased);
@@ -291,7 +293,7 @@ impl Room {
             log.early += size;
             log.sequencer.push(seq, item);
         } else {
-            // It is read from the store with what is missing before it.
+            // It is read from the store together with its missing predecessors.
             log.sequencer.raise_high_watermark(seq);
         }
         while let Some(item) = inner.log.as_mut().and_then(|log| log.sequencer.pop()) {
@@ -304,7 +306,7 @@ impl Room {
         inner.gap_state()
     }
 
-    /// The log goes up to `head` at least.
+    /// Raises the high watermark: the log extends to `head` at least.
     pub(crate) fn raise_high_watermark(&self, head: Seq) -> Applied {
         let mut inner = self.inner.lock();
         if let Some(log) = &mut inner.log {
@@ -313,14 +315,14 @@ impl Room {
         inner.gap_state()
     }
 
-    /// A repair has ended. Returns whether another gap is to be repaired.
+    /// Ends a repair. Returns whether another gap is to be repaired.
     pub(crate) fn repair_done(&self) -> Applied {
         let mut inner = self.inner.lock();
         inner.repairing = false;
         inner.gap_state()
     }
 
-    /// A repair has failed; the next event or head check starts another.
+    /// Ends a failed repair; the next event or head check starts another.
     pub(crate) fn repair_failed(&self) {
         self.inner.lock().repairing = false;
     }
@@ -343,7 +345,7 @@ impl Room {
         }
     }
 
-    /// Empties a window in which nothing was kept since this was called last.
+    /// Empties a window without events since the last call.
     pub(crate) fn empty_idle_window(&self) {
         let mut inner = self.inner.lock();
         let Some(log) = &mut inner.log else { return };
@@ -353,7 +355,7 @@ impl Room {
         }
     }
 
-    /// What the window has after `cursor`, up to about `max_bytes`.
+    /// Returns the window's events after `cursor`, up to about `max_bytes`.
     pub(crate) fn read_window(&self, cursor: Cursor, max_bytes: usize) -> WindowRead {
         let inner = self.inner.lock();
         let Some(log) = &inner.log else { return WindowRead::Miss };
@@ -368,7 +370,7 @@ impl Room {
                 WindowRead::AtHead(head)
             };
         }
-        // The window ends at the head, so events are found by counting back from there.
+        // The window ends at the head, so the position is found by counting back from there.
         let missing = head.since(cursor.seq);
         let Some(begin) = (log.window.len() as u64).checked_sub(missing) else {
             return WindowRead::Miss;
@@ -384,24 +386,25 @@ impl Room {
         )
     }
 
-    /// Whether the log is of this epoch and still has this event, as far as is known here.
+    /// Returns whether the log is of this epoch and retains this event, as far as is known here.
     pub(crate) fn retains(&self, cursor: Cursor) -> bool {
         let inner = self.inner.lock();
         let epoch = |log: &Log| log.cursor_epoch.epoch;
         inner.log.as_ref().is_some_and(|log| epoch(log) == cursor.epoch && log.first <= cursor.seq)
     }
 
-    /// Whether strangers may read it.
+    /// Returns whether non-members may read it.
     pub(crate) fn is_open_to_strangers(&self) -> bool {
         self.inner.lock().log.as_ref().is_some_and(|log| log.open)
     }
 
-    /// Its subscribers now.
+    /// The current subscribers.
     pub(crate) fn subscribers(&self) -> Vec<Subscriber> {
         self.inner.lock().subscribers.iter().flatten().cloned().collect()
     }
 
-    /// The first retained event of this epoch's log is `first`: earlier events leave the window.
+    /// Trims the window of this epoch's log: events before the first retained one, `first`, are
+    /// dropped.
     pub(crate) fn trim_window(&self, epoch: Epoch, first: Seq) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.cursor_epoch.epoch == epoch) else {
@@ -417,7 +420,8 @@ impl Room {
         self.windows.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
-    /// `erased` events of the log were changed by erasures. If that is news, what is held of it here is read again.
+    /// Updates the number of events changed by erasures. If it changed, cached and enqueued events
+    /// of the log are dropped and read again.
     pub(crate) fn rewritten(&self, erased: u64) {
         let mut inner = self.inner.lock();
         let Some(log) = inner.log.as_mut().filter(|log| log.erased != erased) else { return };
@@ -433,9 +437,11 @@ impl Room {
         });
     }
 
-    /// The room's epoch changed, its tail was lost, or the events after its head here were trimmed: all subscribers are reset to
-    /// the head, or to the first retained event. `checked` are the subscribers with access. If there are others by now,
-    /// nothing is done and `false` is returned: check them too.
+    /// Restarts all subscribers at the head or at the first retained event, since the room's epoch
+    /// changed, its tail was lost, or the events after the local head were trimmed.
+    ///
+    /// `checked` are the subscribers with access. If there are others by now, this does nothing and
+    /// returns `false`: check them too.
     pub(crate) fn restart(&self, record: &RoomRecord, head: Head, checked: &[Subscriber]) -> bool {
         let mut inner = self.inner.lock();
         let is_checked = |subscriber: &Subscriber| {
@@ -470,7 +476,7 @@ impl Room {
         true
     }
 
-    /// Enqueues a signal for every subscriber.
+    /// Enqueues an ephemeral message for every subscriber.
     pub(crate) fn signal(&self, item: &Arc<Outgoing>) {
         let inner = self.inner.lock();
         inner
@@ -507,7 +513,7 @@ impl Inner {
         }
     }
 
-    /// An index of the list is free.
+    /// Returns an index of the list to the free ones.
     fn free_index(&mut self, subscriber_id: usize) {
         self.free.push(subscriber_id);
         if self.subscribers.len() == self.free.len() {
@@ -516,7 +522,7 @@ impl Inner {
         }
     }
 
-    /// Whether the caller has to repair a gap.
+    /// Returns whether the caller has to repair a gap.
     fn gap_state(&mut self) -> Applied {
         let missing = self
             .log

@@ -1,13 +1,17 @@
-//! Sender order: of the sends of one session to one room, a retryably refused one is retried before later ones are taken.
+//! Sender order: of the sends of one session to one room, a retryably refused one is retried before
+//! later ones are accepted.
 //!
-//! A client may send A, B and C without waiting. If A is retryably refused while B and C are on their way, they
-//! must not be taken before A comes again, or the sender order is lost. So the retry of A is awaited, and the others are
-//! refused as well, until it comes; whoever then sends them again in their order has kept it.
+//! A client may send A, B and C without waiting. If A is retryably refused while B and C are in
+//! flight, they must not be accepted before the retry of A arrives, or the sender order is lost. So
+//! the retry of A is awaited, and the others are refused as well, until it arrives; a client that
+//! then resends them in order has kept the order.
 //!
-//! Each shard has one of these for its rooms. It is asked in the order in which sends come to the shard, so a client that
-//! sends A again at once, with B and C of the first time still on their way before it, keeps its order too. When the message
-//! of a send arrived counts, and not when the shard gets to it: what waited behind another command, or in the queue while the
-//! store was slow, is no less behind. So an awaited retry is retained for a while after new sends may pass.
+//! Each shard has one of these for its rooms. Sends are checked in the order in which they reach
+//! the shard, so a client that retries A at once, with B and C of the first time still in flight
+//! before the retry, keeps its order too. The arrival time of a send's message counts, not the time
+//! at which the shard processes it: a send that waited behind another command, or in the queue
+//! while the store was slow, is still behind A. So an awaited retry is retained for a while after
+//! new sends may pass.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,28 +20,29 @@ use tokio::time::Instant;
 
 use crate::id::{MessageId, RoomId, SessionId};
 
-/// How long a send that was refused is waited for since it was, or since the last one behind it was. Who never sends it
-/// again, and nothing else, is held up for so long and no longer.
+/// How long a refused send is awaited since its refusal, or since the last refusal behind it. A
+/// client that never retries it, and sends nothing else, is blocked for this long and no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// For how long, since something of the session's was last refused for another reason than that this one comes first, those
-/// that come too early prolong the waiting: who never sends it again, and goes on with others, is held up for that time and
-/// [`PATIENCE`].
+/// How long early sends extend the wait, measured from the session's last refusal for a reason
+/// other than the wait itself. A client that never retries the awaited send, and continues with
+/// others, is blocked for this time and [`PATIENCE`].
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// Sessions in one shard that are waited for, and the rooms of each. It takes some hundred bytes for a room, ten megabytes at
-/// worst. Of any more the order is not kept.
+/// Maximum awaited sessions in one shard, and rooms of each. A room takes some hundred bytes, ten
+/// megabytes in all at worst. Beyond that the order is not kept.
 const MOST_SESSIONS: usize = 4096;
 const MOST_ROOMS: usize = 8;
 
-/// How often those are removed that were waited for long enough.
+/// Interval at which expired waits are removed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// For how long they are retained after that, for those that arrived before and come late: longer than all commands that a
-/// connection may have under way wait for a store that is locked.
+/// How long awaited retries are retained after that, for sends that arrived before and are
+/// processed late: longer than all commands in flight of a connection wait for a store that is
+/// locked.
 const RETAINED: Duration = Duration::from_secs(600);
 
-/// A send: where, whose, and which.
+/// A send: room, session and message id.
 #[derive(Debug, Clone)]
 pub(super) struct SendRef {
     pub(super) room: RoomId,
@@ -45,15 +50,15 @@ pub(super) struct SendRef {
     pub(super) id: MessageId,
 }
 
-/// The sends that are to come again before others.
+/// The sends whose retry must precede others.
 ///
 /// Invariant: no session has an empty list, or two entries of one room.
 #[derive(Debug, Default)]
 pub(super) struct SenderOrder {
     awaited: HashMap<SessionId, Vec<AwaitedRetry>>,
-    /// When those are removed next that nobody is behind any more.
+    /// When the expired entries are removed next.
     sweep: Option<Instant>,
-    /// When room may be made next for those that are to be waited for.
+    /// When capacity may be freed next for new entries.
     clear: Option<Instant>,
 }
 
@@ -61,13 +66,13 @@ pub(super) struct SenderOrder {
 struct AwaitedRetry {
     room: RoomId,
     id: MessageId,
-    /// The next to be waited for, if that is known: the store refused it as well.
+    /// The next send to await, if it is known: the store refused it as well.
     next: Option<MessageId>,
-    /// The first one that was refused because this one comes first. If it comes again before this one does, its sender has
-    /// abandoned this one.
+    /// The first send that was refused because this one must be retried first. If its retry arrives
+    /// before this one's, the sender has abandoned this one.
     first_behind: Option<MessageId>,
     until: Instant,
-    /// A send that comes too early from then on does not extend it.
+    /// A send that comes too early does not extend the wait from then on.
     extend_until: Instant,
 }
 
@@ -80,12 +85,12 @@ impl AwaitedRetry {
 }
 
 impl SenderOrder {
-    /// Whether none is waited for, so that everybody may pass.
+    /// Returns whether no retry is awaited, so that every send may pass.
     fn is_empty(&self) -> bool {
         self.awaited.is_empty()
     }
 
-    /// Removes those that nobody is behind any more. To be called now and then.
+    /// Removes the entries that no send can be behind any more. Call it regularly.
     pub(super) fn sweep(&mut self, now: Instant) {
         if !self.is_empty() && self.sweep.is_none_or(|next| next <= now) {
             self.expire(|until| until + RETAINED <= now);
@@ -93,7 +98,7 @@ impl SenderOrder {
         }
     }
 
-    /// Removes those for whose end of waiting this holds.
+    /// Removes the entries whose `until` satisfies `is_over`.
     fn expire(&mut self, is_over: impl Fn(Instant) -> bool) {
         self.awaited.retain(|_, rooms| {
             rooms.retain(|awaited| !is_over(awaited.until));
@@ -101,12 +106,12 @@ impl SenderOrder {
         });
     }
 
-    /// Admits a send that arrived `at` this time, if no retry before it is awaited, or if it is that retry: then the next one is
-    /// awaited.
+    /// Admits a send that arrived at `at`, if no earlier retry is awaited, or if it is that retry:
+    /// then the next one is awaited.
     ///
     /// # Errors
     ///
-    /// How long another one is still waited for.
+    /// How long another retry is still awaited.
     pub(super) fn admit(
         &mut self,
         send_ref: &SendRef,
@@ -131,18 +136,19 @@ impl SenderOrder {
         Ok(())
     }
 
-    /// Awaits the retry of an admitted send that was retryably refused, before any that was not admitted. Of several, the last one
-    /// is to be passed first.
+    /// Awaits the retry of an admitted send that was retryably refused, before any send that was
+    /// not admitted. Of several calls, the send of the last one comes first.
     pub(super) fn await_retry(&mut self, send_ref: &SendRef, now: Instant) {
         let awaited = AwaitedRetry::new(&send_ref.room, &send_ref.id, now);
         if let Some(held) = self.find(send_ref) {
-            // It came after this one, which was in the store's hands already, or whose turn it would have been next.
+            // The awaited send came after this one, which was in the store's hands already, or
+            // whose turn it would have been next.
             let later = std::mem::replace(held, awaited);
             held.next = Some(later.id).filter(|id| *id != send_ref.id && later.until > now);
             return;
         }
         if !self.has_capacity(&send_ref.session) && self.clear.is_none_or(|next| next <= now) {
-            // Only late ones, if any, are behind these.
+            // Only late sends, if any, are behind these.
             self.expire(|until| until <= now);
             self.clear = Some(now + SWEEP);
         }
@@ -151,7 +157,7 @@ impl SenderOrder {
         }
     }
 
-    /// Whether one more may be waited for.
+    /// Returns whether one more retry can be awaited.
     fn has_capacity(&self, session: &SessionId) -> bool {
         match self.awaited.get(session) {
             Some(rooms) => rooms.len() < MOST_ROOMS,
@@ -159,14 +165,15 @@ impl SenderOrder {
         }
     }
 
-    /// Another one was refused behind the one that is waited for, and would have been refused in any case.
+    /// Extends the wait after a refusal behind the awaited send that would have occurred in any
+    /// case.
     pub(super) fn extend(&mut self, send_ref: &SendRef, now: Instant) {
         if let Some(awaited) = self.find(send_ref) {
             (awaited.until, awaited.extend_until) = (now + PATIENCE, now + LONGEST);
         }
     }
 
-    /// This one was stored or finally refused.
+    /// Ends the wait for this send: it was stored or finally refused.
     pub(super) fn settle(&mut self, send_ref: &SendRef, now: Instant) {
         if self.find(send_ref).is_some_and(|awaited| awaited.id == send_ref.id) {
             self.advance(send_ref, now);
@@ -178,7 +185,7 @@ impl SenderOrder {
         rooms.iter_mut().find(|awaited| awaited.room == send_ref.room)
     }
 
-    /// The one that was waited for came: the next one's turn.
+    /// The awaited retry arrived: the next one is awaited.
     fn advance(&mut self, send_ref: &SendRef, now: Instant) {
         let Some(awaited) = self.find(send_ref) else { return };
         match awaited.next.take().or(awaited.first_behind.take()) {
@@ -213,7 +220,7 @@ mod tests {
         send_ref("r", "s", n)
     }
 
-    /// As they come one after the other: which of them pass.
+    /// Admits sends one after the other. Returns which of them pass.
     fn passing(
         order: &mut SenderOrder,
         sends: impl IntoIterator<Item = usize>,
@@ -239,7 +246,7 @@ mod tests {
     fn next_refused_send_is_awaited() {
         let (mut order, now) = (SenderOrder::default(), Instant::now());
         order.await_retry(&mine(1), now);
-        // 3 of the first time is still on its way when 1 comes again.
+        // 3 of the first time is still in flight when 1 is retried.
         assert_eq!(passing(&mut order, [2, 1, 3, 2, 3], now), [false, true, false, true, true]);
         assert!(order.is_empty());
     }
@@ -253,7 +260,7 @@ mod tests {
             order.await_retry(&mine(n), now);
         }
         assert_eq!(passing(&mut order, [4, 5, 3, 2], now), [false; 4]);
-        // Once more from the beginning, and the store refuses the first again.
+        // The retries start over, and the store refuses the first again.
         assert_eq!(passing(&mut order, [1], now), [true]);
         order.await_retry(&mine(1), now);
         assert_eq!(passing(&mut order, [2, 3, 4, 5], now), [false; 4]);

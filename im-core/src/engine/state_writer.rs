@@ -1,4 +1,5 @@
-//! State on its way to the store: the newest of each key, written behind with a bounded delay.
+//! State on its way to the store: the newest update of each key, written behind with a bounded
+//! delay.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use crate::id::{RoomId, StateKey, UserId};
 use crate::ports::Store;
 use crate::wire::StateUpdate;
 
-/// Keys in one call of the store.
+/// Keys in one store call.
 const KEYS_AT_ONCE: usize = 1024;
 
 /// Updates that wait to be written.
@@ -34,7 +35,7 @@ impl StateWriter {
         Self { pending: Mutex::default(), max_keys, max_bytes }
     }
 
-    /// Whether more may wait. What is about to be pushed may then go beyond the bounds by itself.
+    /// Returns whether more updates may wait. A single update may then exceed the bounds.
     pub(crate) fn has_room(&self) -> bool {
         let pending = self.pending.lock();
         pending.updates.len() < self.max_keys && pending.bytes < self.max_bytes
@@ -52,7 +53,7 @@ impl StateWriter {
         }
     }
 
-    /// What waits of one room.
+    /// The waiting updates of one room.
     pub(crate) fn pending(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let pending = self.pending.lock();
         let from_room = pending
@@ -63,12 +64,12 @@ impl StateWriter {
         from_room.map(|(_, update)| update.clone()).collect()
     }
 
-    /// Drops what waits of a room that is gone.
+    /// Drops the waiting updates of a deleted room.
     pub(crate) fn drop_room(&self, room: &RoomId) {
         self.drop_matching(|(of, _), _| of == room);
     }
 
-    /// Drops what waits of a user's values.
+    /// Drops the waiting updates of a user.
     pub(crate) fn drop_user(&self, user: &UserId) {
         self.drop_matching(|_, update| update.from == *user);
     }
@@ -84,13 +85,14 @@ impl StateWriter {
         pending.bytes -= freed;
     }
 
-    /// Writes what waits now. What the store does not take waits on; `false` says that there is some.
+    /// Writes the waiting updates. Those that the store does not accept stay; returns `false` if
+    /// there are any.
     pub(crate) async fn flush(&self, store: &Arc<dyn Store>) -> bool {
         let waiting: Vec<Arc<StateUpdate>> =
             self.pending.lock().updates.values().cloned().collect();
         for batch in waiting.chunks(KEYS_AT_ONCE) {
             if let Err(error) = store.merge_state(batch.to_vec()).await {
-                tracing::warn!(%error, keys = batch.len(), "state could not be written; it is tried again");
+                tracing::warn!(%error, keys = batch.len(), "state could not be written; the next round retries");
                 return false;
             }
             self.written(batch);

@@ -1,6 +1,9 @@
-//! The stream half of a session: its pushes, for transports whose client cannot send on the same connection. Its rooms are those
-//! of the session's checkpoint, which commands change from elsewhere; what was delivered is in a [`StreamPosition`] that the client returns.
-//! So any node can resume it.
+//! The stream half of a session: its pushes, for transports whose client cannot send on the same
+//! connection.
+//!
+//! Its rooms are those of the session's checkpoint, which commands change from elsewhere. A
+//! [`StreamPosition`] that the client returns records what was delivered. So any node can resume
+//! it.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -25,14 +28,14 @@ use super::core::Core;
 use super::outbox::SubscriptionStart;
 use super::position_tracker::PositionTracker;
 
-/// What shows that a session may be read.
+/// Proof that the bearer may read a session.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// The session's own secret, beside the user's credentials.
     Token(ResumeToken),
     /// A ticket, in place of both.
     Ticket {
-        /// What the command `ticket` gave.
+        /// The ticket that the command `ticket` returned.
         ticket: Secret,
         /// It opened this stream before, and resumes it.
         again: bool,
@@ -42,16 +45,17 @@ pub enum Access {
 /// Tokens that the opening of a downlink costs, beside those of its rooms.
 const OPENING: u32 = 1;
 
-/// Why a downlink looks at its session's checkpoint.
+/// The reason for reading the session's checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// It is being opened, and pays for the rooms that begin.
+    /// The downlink is being opened, and is charged for the rooms that begin.
     First,
-    /// A command has changed the checkpoint, and has paid for what it named.
+    /// A command has changed the checkpoint, and was charged for its rooms.
     Again,
 }
 
-/// A look that is under way. Dropped, also by a panic in what an embedder has plugged in, it wakes those that wait for its end.
+/// A read of the checkpoint in progress. On drop, also by a panic in the embedder's code, it wakes
+/// the tasks that wait for its end.
 struct Looked<'a>(&'a Conn);
 
 impl Drop for Looked<'_> {
@@ -62,26 +66,27 @@ impl Drop for Looked<'_> {
     }
 }
 
-/// The stream half of a session: its rooms, and its looks at the checkpoint.
+/// The stream half of a session: its rooms, and its reads of the checkpoint.
 #[derive(Debug, Default)]
 pub(crate) struct StreamHalf {
-    /// With which it was opened: counts for every room that has not started since.
+    /// The position with which it was opened: applies to every room that has not started since.
     stream_position: Option<StreamPosition>,
-    /// One look at the checkpoint at a time, and at most one that waits.
+    /// One read of the checkpoint at a time, and at most one that waits.
     looking: tokio::sync::Mutex<()>,
     again: AtomicBool,
-    /// The number of the newest task that looks until it has succeeded. Older ones end.
+    /// The number of the newest task that reads until it succeeds. Older ones end.
     newest: AtomicU64,
-    /// The last look failed, and that task retries it.
+    /// The last read failed, and that task retries it.
     retrying: AtomicBool,
-    /// A look has ended.
+    /// Notified when a read has ended.
     looked: Notify,
     rooms: Mutex<PositionTracker>,
 }
 
 impl StreamHalf {
-    /// Waits until no look at the checkpoint is due. The ack of a command that changes subscriptions is sent after its look
-    /// became due, so what is taken after this belongs to the subscriptions that the ack names. Cancel-safe.
+    /// Waits until no read of the checkpoint is due. The ack of a command that changes
+    /// subscriptions is sent after its read became due, so pushes taken after this belong to the
+    /// subscriptions in the ack. Cancel-safe.
     pub(super) async fn settled(&self) {
         loop {
             let mut looked = pin!(self.looked.notified());
@@ -93,23 +98,26 @@ impl StreamHalf {
         }
     }
 
-    /// Whether no look at the checkpoint is due or under way.
+    /// Returns whether no read of the checkpoint is due or in progress.
     pub(super) fn is_settled(&self) -> bool {
         !self.again.load(Ordering::Acquire) && self.looking.try_lock().is_ok()
     }
 }
 
 impl Engine {
-    /// Opens a session's downlink, in place of its older connection or downlink, which ends with
-    /// [`Code::Superseded`](crate::Code::Superseded). Its rooms begin where `stream_position` says, or at the session's checkpoint where that is further.
+    /// Opens a session's downlink. It supersedes the session's older connection or downlink, which
+    /// ends with [`Code::Superseded`](crate::Code::Superseded).
     ///
-    /// The transport calls [`Connection::next`] or [`Connection::take`], and sends [`Connection::stream_position`] after what
-    /// they returned. Nothing may be submitted.
+    /// Its rooms start at `stream_position`, or at the session's checkpoint where that is further.
+    ///
+    /// The transport calls [`Connection::next`] or [`Connection::take`], and sends
+    /// [`Connection::stream_position`] after each batch. Nothing may be submitted.
     ///
     /// # Errors
     ///
-    /// The credentials or the ticket are refused (43xx), the session is not this user's or has ended
-    /// ([`Code::UnknownSession`](crate::Code::UnknownSession)), there are too many connections, the engine is going away; the store's.
+    /// The credentials or the ticket are refused (43xx), the session is not this user's or has
+    /// ended ([`Code::UnknownSession`](crate::Code::UnknownSession)), there are too many
+    /// connections, the engine is draining; errors of the store.
     pub async fn open_stream(
         &self,
         peer: Peer,
@@ -138,13 +146,14 @@ impl Engine {
 }
 
 impl Connection {
-    /// The stream position of a downlink after all that was taken so far. To make it costs what was taken since the last one,
-    /// however many rooms are subscribed.
+    /// Returns the stream position of a downlink after everything taken so far. The cost depends on
+    /// what was taken since the last one, however many rooms are subscribed.
     ///
-    /// Its text has room for about a hundred rooms with state ([`StreamPosition::MAX_LEN`]). A subscriber that returns with it receives
-    /// again what it has no room for: events after the checkpoint's cursor, and the whole state. Only the client's own
-    /// commands move the checkpoint's cursors: a downlink that moved them would leave out events that a client has received
-    /// but not read when its connection ends.
+    /// Its text has capacity for about a hundred rooms with state ([`StreamPosition::MAX_LEN`]).
+    /// For the other rooms, a subscriber that resumes with it receives redeliveries: events after
+    /// the checkpoint's cursor, and the whole state. Only the client's own commands move the
+    /// checkpoint's cursors: a downlink that moved them would skip events that a client has
+    /// received but not read when its connection ends.
     pub fn stream_position(&self) -> StreamPosition {
         let (_, conn) = self.core_and_conn();
         let (Half::Stream(stream_half), Some(session)) = (&conn.half, conn.session()) else {
@@ -156,8 +165,8 @@ impl Connection {
         rooms.stream_position(&session.id, session.fencing_token)
     }
 
-    /// Shows that the session may still be read: for a transport that keeps a downlink between two requests. Nothing is
-    /// read from the store: a session that ended takes its connections with it.
+    /// Proves that the session may still be read: for a transport that retains a downlink between
+    /// two requests. Nothing is read from the store: a session that ended closes its connections.
     ///
     /// # Errors
     ///
@@ -178,7 +187,7 @@ impl Connection {
 }
 
 impl Core {
-    /// The session's checkpoint was changed: its downlink, wherever it is, has to look at it.
+    /// Notifies the session's downlink, on any node, that the checkpoint was changed.
     pub(crate) fn checkpoint_changed(self: &Arc<Self>, session: &Session) {
         self.resubscribe(&session.user, &session.id);
         self.publish(BusMessage::CheckpointChanged {
@@ -187,7 +196,7 @@ impl Core {
         });
     }
 
-    /// If the session's downlink is here, it looks at the checkpoint.
+    /// Makes the session's downlink read the checkpoint, if it is on this node.
     pub(crate) fn resubscribe(self: &Arc<Self>, user: &UserId, session: &SessionId) {
         for conn in self.registry.of_user(user) {
             if conn.session().is_some_and(|held| held.id == *session) {
@@ -196,7 +205,7 @@ impl Core {
         }
     }
 
-    /// The same, if its checkpoint has another revision by now and no look waits to be retried.
+    /// The same, if the checkpoint has another revision by now and no read waits to be retried.
     pub(crate) fn resubscribe_if_changed(self: &Arc<Self>, conn: &Arc<Conn>, rev: u64) {
         if let Half::Stream(stream_half) = &conn.half
             && stream_half.rooms.lock().rev != rev
@@ -209,15 +218,15 @@ impl Core {
     fn look_again(self: &Arc<Self>, conn: Arc<Conn>) {
         let Half::Stream(stream_half) = &conn.half else { return };
         if stream_half.again.swap(true, Ordering::AcqRel) {
-            // The look that waits will see it.
+            // The waiting read will see the change.
             return;
         }
         let (core, number) = (self.clone(), stream_half.newest.fetch_add(1, Ordering::AcqRel) + 1);
         self.tasks.spawn(async move { core.look_until_done(&conn, number).await });
     }
 
-    /// Looks at the checkpoint. A look that fails is retried after a tick, then after twice as long each time, up to the time
-    /// between two checks of sessions, as long as no newer task does.
+    /// Reads the checkpoint. A failed read is retried after a tick, then after twice as long each
+    /// time, up to the interval between two checks of sessions, as long as no newer task does.
     async fn look_until_done(self: &Arc<Self>, conn: &Arc<Conn>, number: u64) {
         let Half::Stream(stream_half) = &conn.half else { return };
         let is_newest = || stream_half.newest.load(Ordering::Acquire) == number;
@@ -243,14 +252,14 @@ impl Core {
                 () = tokio::time::sleep(pause) => {}
             }
             if conn.outbox.is_closed() || !is_newest() {
-                // A newer one that has failed as well says so itself.
+                // A newer task that has failed as well sets the flag itself.
                 return;
             }
             pause = (pause * 2).min(self.config.session_check);
         }
     }
 
-    /// One look, after which those are woken that wait for it, however it ends.
+    /// Reads once and wakes the waiting tasks, however the read ends.
     async fn look_now(self: &Arc<Self>, conn: &Arc<Conn>) -> Result<()> {
         let _looked = Looked(conn);
         self.look_at_checkpoint(conn, Look::Again).await
@@ -301,8 +310,8 @@ impl Core {
                     self.status_for(session, &room, resume_point.cursor(&subscription)).await;
                 (room, subscription, resume_point, answer)
             });
-        // All of them before the first begins: a look-up that has a turn at the store and is not gone on with would hold up
-        // everybody, and this very task with them.
+        // All look-ups finish before the first room starts: a look-up that holds the store's permit
+        // and is not polled would block all others, and this very task with them.
         let started: Vec<_> = started.buffered(LOOK_UPS_AT_ONCE).collect().await;
         for (room, subscription, resume_point, answer) in started {
             if conn.outbox.is_closed() {
@@ -310,7 +319,7 @@ impl Core {
             }
             match answer {
                 Ok((status, start)) => {
-                    // In memory before it is said that it began: from then on signals are to arrive.
+                    // In memory before its status is sent: from then on signals must arrive.
                     let _active = self.activate(&room).await?;
                     if !resume_point.status_delivered
                         || resume_point.denied()
@@ -332,7 +341,8 @@ impl Core {
         Ok(())
     }
 
-    /// Unsubscribes rooms that the checkpoint does not have any more. Returns those that have to start, or start again.
+    /// Unsubscribes from rooms that the checkpoint does not have any more. Returns those that have
+    /// to start, or start again.
     fn unsubscribe_removed(
         &self,
         conn: &Arc<Conn>,
@@ -357,7 +367,7 @@ impl Core {
     }
 }
 
-/// What the client's stream position says of a room.
+/// The part of the client's stream position about one room.
 struct ResumePoint {
     /// The status of the room was delivered.
     status_delivered: bool,
@@ -380,7 +390,7 @@ impl ResumePoint {
         }
     }
 
-    /// Where the room starts: at the stream position, unless the checkpoint is further.
+    /// The cursor at which the room starts: the stream position, unless the checkpoint is further.
     fn cursor(&self, subscription: &SubscriptionRecord) -> Cursor {
         match self.position.and_then(|position| position.cursor) {
             Some(at)
@@ -392,7 +402,7 @@ impl ResumePoint {
         }
     }
 
-    /// What it has of the room's state, if it has any.
+    /// The digest of the room's state that the client has, if it has any.
     fn state(&self) -> Option<u32> {
         self.position.map(|position| position.state).filter(|state| *state != 0)
     }

@@ -13,7 +13,8 @@ use super::Engine;
 use super::catch_up::{self, Available};
 use super::outbox::{Outbox, OutboxItem};
 
-/// A subscription to a room: every event after its first cursor, in order, once; and signals and state.
+/// A subscription to a room: every event after its first cursor, in order, once; and ephemeral
+/// messages and state.
 #[derive(Debug)]
 pub struct Subscription {
     engine: Engine,
@@ -25,7 +26,7 @@ pub struct Subscription {
     ticks: Interval,
 }
 
-/// Bytes taken at once.
+/// Maximum bytes of one take.
 const TAKE: usize = 64 * 1024;
 
 impl Subscription {
@@ -41,8 +42,8 @@ impl Subscription {
         (self.status, self.from)
     }
 
-    /// The next thing that happens. A slow subscription catches up from the log and loses no event. `None` once the
-    /// engine has stopped. Cancel-safe.
+    /// Returns the next push. A slow subscription catches up from the log and loses no event.
+    /// `None` once the engine has stopped. Cancel-safe.
     pub async fn next(&mut self) -> Option<Push> {
         let core = self.engine.core().clone();
         loop {
@@ -62,7 +63,8 @@ impl Subscription {
                 biased;
                 () = self.outbox.ready() => {}
                 () = core.stopped.cancelled() => return None,
-                // A log that could not be read is tried again, and only then: however much happens meanwhile.
+                // A failed read of the log is retried at the tick and not before, however much
+                // happens meanwhile.
                 _ = self.ticks.tick() => self.outbox.wake(),
             }
         }

@@ -1,5 +1,5 @@
-//! The engine's own tasks: time-outs, the bus, the checks of heads and sessions, state on its way to the store, expired
-//! sessions. A panic in what an embedder has plugged in ends one round, not the task.
+//! The engine's own tasks: timeouts, the bus, the checks of heads and sessions, state on its way to
+//! the store, expired sessions. A panic in the embedder's code ends one round, not the task.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use super::outgoing::Outgoing;
 
 /// Rooms compared with the store in one call.
 const CHECK_BATCH: usize = 256;
-/// After how many delays what another node has taken is sure to be in the store, unless the store has trouble.
+/// Number of state delays after which an update of another node is certainly in the store, unless
+/// the store fails.
 const REMOTE_STATE_DELAYS: u32 = 5;
-/// How often expired sessions are removed, and how many at once.
+/// Interval at which expired sessions are removed, and their number per call.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 const SWEEP_BATCH: usize = 1000;
 
-/// Does `work` every `period` until the engine stops. It goes by `name` where its lag is reported.
+/// Runs `work` every `period` until the engine stops. `name` identifies it in reports of lag.
 async fn every<F, Fut>(core: Arc<Core>, name: &'static str, period: Duration, work: F)
 where
     F: Fn(Arc<Core>) -> Fut,
@@ -31,7 +32,7 @@ where
     let beat = core.vitals.task(name, period, core.running());
     let mut ticks = interval(period.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick comes at once.
+    // The first tick completes at once.
     ticks.tick().await;
     loop {
         tokio::select! {
@@ -39,7 +40,7 @@ where
             () = core.stopped.cancelled() => return,
             _ = ticks.tick() => {
                 if AssertUnwindSafe(work(core.clone())).catch_unwind().await.is_err() {
-                    tracing::error!("one of the engine's tasks panicked; it goes on at its next turn");
+                    tracing::error!("one of the engine's tasks panicked; it continues with its next round");
                 }
                 beat.beat(core.running());
             }
@@ -47,7 +48,7 @@ where
     }
 }
 
-/// Starts all of them.
+/// Starts all tasks.
 pub(crate) fn start(core: &Arc<Core>, bus: Option<Box<dyn BusReceiver>>) {
     let config = &core.config;
     core.tasks.spawn(every(core.clone(), "tick", config.tick, |core| async move {
@@ -127,7 +128,7 @@ async fn listen(core: Arc<Core>, mut bus: Box<dyn BusReceiver>) {
     }
 }
 
-/// Takes what another node says. It is a hint: what is missing is read from the store.
+/// Handles a message of another node. It is a hint: missing data is read from the store.
 fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
     if envelope.from == core.node {
         return;
@@ -143,7 +144,8 @@ fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
         }
         BusMessage::State(update) => {
             core.stamps.lock().observe(update.stamp);
-            // Before the room is looked for: it may come into memory now, and looks here first.
+            // Before the lookup of the room: the room may be loaded right now, and reads this
+            // first.
             core.remote_state.push(update.clone());
             if let Some(room) = core.hub.get(&update.room) {
                 core.merge_remote(room, update);
@@ -159,7 +161,7 @@ fn on_bus_message(core: &Arc<Core>, envelope: Envelope) {
             let core = core.clone();
             core.tasks.clone().spawn(async move {
                 if let Err(error) = core.drop_pending_of(&user).await {
-                    tracing::warn!(%error, "state of a user who is being erased could not be unset");
+                    tracing::warn!(%error, "state of a user who is being erased could not be removed");
                 }
                 core.compare_all().await;
             });

@@ -1,8 +1,9 @@
-//! Removing what is not to be kept: retention, deleted rooms, erased users.
+//! Removal of old data: retention, deleted rooms, erased users.
 //!
-//! What is removed from the store is made known here and on the other nodes at once, by a hint; where the hint is lost,
-//! the comparison with the store finds it. Subscribers whose cursor is in what was removed are sent `gap`, by the same
-//! comparison or when they catch up, and only after their access was checked again: the event that ended it may be gone.
+//! A removal from the store is announced here and on the other nodes at once, by a hint; if the
+//! hint is lost, the comparison with the store finds it. Subscribers whose next events were trimmed
+//! receive the status `gap`, by the same comparison or when they catch up, and only after their
+//! access was checked again: the event that ended it may be gone.
 
 use std::sync::Arc;
 
@@ -21,17 +22,18 @@ use super::outbox::CatchUp;
 use super::outbox::Outbox;
 use super::room::Room;
 
-/// Rooms read at once.
+/// Rooms in one read.
 const PAGE: usize = 64;
-/// Records that one call of the store removes or looks at.
+/// Records that one store call removes or examines.
 const STEP: usize = 512;
 
 impl Engine {
-    /// Trims a room's log now, whatever the retention policy says. Gives where it begins and how many events went.
+    /// Trims a room's log now, whatever the retention policy is. Returns the first retained event
+    /// and the number of events removed.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`]; the store's.
+    /// [`Code::NotFound`]; errors of the store.
     pub async fn trim_room(&self, room: &RoomId, keep: &Keep) -> Result<Trimmed> {
         let core = self.core();
         let (record, _) = core.look_up(room).await?;
@@ -45,13 +47,16 @@ impl Engine {
         }
     }
 
-    /// Deletes a room for good. Its subscribers, on whatever node, are sent `denied` with [`Code::NotFound`] and
-    /// unsubscribed; a room that is made under the same id later is another one. What it held is removed from the store in the
-    /// background, a part at a time.
+    /// Deletes a room permanently.
+    ///
+    /// Its subscribers, on any node, receive `denied` with [`Code::NotFound`] and are unsubscribed;
+    /// a room created under the same id later is another one. Its data is purged from the store in
+    /// the background, a part at a time.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`] if there is no such room; the store's. After [`Code::Unknown`], delete it again.
+    /// [`Code::NotFound`] if there is no such room; errors of the store. After [`Code::Unknown`],
+    /// delete it again.
     pub async fn delete_room(&self, room: &RoomId) -> Result<()> {
         let core = self.core();
         let existed = core.store.delete_room(room).await?;
@@ -65,20 +70,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Erases a user: ends their sessions everywhere, removes them from their rooms, removes state that they have set, and
-    /// empties every event that they have sent: what is left says `im.erased`. See [`Upkeep::erase_user`] for what exactly
-    /// is gone. Says how many events were changed. A room whose only owner this was stays without an owner:
-    /// [`Engine::change_members`] makes another member one.
+    /// Erases a user: ends their sessions everywhere, removes their memberships and the state that
+    /// they wrote, and empties every event that they sent, leaving one of kind `im.erased`. Returns
+    /// the number of events changed.
     ///
-    /// Let nobody sign in as this user any more before you call it, and never give the id to somebody else. It takes as
-    /// long as the logs of the user's rooms are; if it is cut short, or a node was away meanwhile that still had state of
-    /// theirs to write, call it again.
+    /// [`Upkeep::erase_user`] lists exactly what is erased. A room whose only owner this was
+    /// remains without an owner: [`Engine::change_members`] assigns another.
+    ///
+    /// Disable sign-in of this user before the call, and never reuse the id for another user. The
+    /// duration is proportional to the logs of the user's rooms. If it is interrupted, or a node
+    /// was disconnected meanwhile that still had state of theirs to write, call it again.
     ///
     /// [`Upkeep::erase_user`]: crate::ports::Upkeep::erase_user
     ///
     /// # Errors
     ///
-    /// The store's; call it again.
+    /// Errors of the store; call it again.
     pub async fn erase_user(&self, user: &UserId) -> Result<u64> {
         let core = self.core();
         commands::end_sessions(core, user, None, Code::Kicked).await?;
@@ -103,15 +110,15 @@ impl Engine {
 }
 
 impl Core {
-    /// One round: some of what is left of deleted rooms, and some rooms of those that lose their oldest events.
+    /// Runs one round: purges some remains of deleted rooms, and trims some rooms.
     pub(crate) async fn run_upkeep(self: &Arc<Self>) {
         if let Err(error) = self.purge().await {
-            tracing::warn!(%error, "what is left of deleted rooms could not be removed; it is tried again");
+            tracing::warn!(%error, "the remains of deleted rooms could not be purged; the next round retries");
         }
         if self.retention.is_needed()
             && let Err(error) = self.retain().await
         {
-            tracing::warn!(%error, "old events could not be removed; it is tried again");
+            tracing::warn!(%error, "old events could not be removed; the next round retries");
         }
     }
 
@@ -123,7 +130,7 @@ impl Core {
         Ok(())
     }
 
-    /// Goes on with the rooms where the last round stopped.
+    /// Trims rooms, starting where the last round stopped.
     async fn retain(self: &Arc<Self>) -> Result<()> {
         let (mut rooms, mut events) = (self.config.upkeep_rooms, self.config.upkeep_events);
         while rooms > 0 && events > 0 {
@@ -134,7 +141,8 @@ impl Core {
                 return Ok(());
             }
             for record in page {
-                // Noted first: a policy that panics on a room, or a log that cannot be read, keeps no other waiting.
+                // Recorded first: a policy that panics on a room, or a log that cannot be read,
+                // does not block the other rooms.
                 *self.swept.lock() = Some(record.id.clone());
                 rooms = rooms.saturating_sub(1);
                 let keep = self.retention.keep(&record, self.now());
@@ -172,7 +180,8 @@ impl Core {
         Ok(trimmed)
     }
 
-    /// Removes a user from the rooms that others are in, so that those learn of it, and removes state of theirs.
+    /// Removes a user from the rooms that have other members, so that those are notified, and
+    /// removes their state.
     async fn remove_from_rooms(self: &Arc<Self>, user: &UserId) -> Result<()> {
         let mut after: Option<RoomId> = None;
         loop {
@@ -193,7 +202,7 @@ impl Core {
         }
     }
 
-    /// With a newer stamp, so that clients who hold the values take them away.
+    /// Removes state with a newer stamp, so that clients that have the values drop them.
     async fn remove_state_of(self: &Arc<Self>, room: &RoomId, user: &UserId) -> Result<()> {
         let mut entries = self.store.state(room).await?.entries;
         entries.extend(self.state_writer.pending(room));
@@ -211,14 +220,14 @@ impl Core {
     async fn remove_state(self: &Arc<Self>, room: &RoomId, key: StateKey) -> Result<()> {
         let erased = UserId::erased();
         match commands::put_state(self, room.clone(), key, None, erased, None).await {
-            // A newer value, or the room has gone.
+            // A newer value was written, or the room was deleted.
             Err(error) if !matches!(error.code(), Code::Stale | Code::NotFound) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Drops what this node alone may have of a user who is being erased: values that wait to be written must not be written
-    /// afterwards.
+    /// Drops this node's pending data of a user who is being erased: waiting values must not be
+    /// written afterwards.
     pub(crate) async fn drop_pending_of(self: &Arc<Self>, user: &UserId) -> Result<()> {
         self.state_writer.drop_user(user);
         self.remote_state.drop_user(user);
@@ -231,7 +240,7 @@ impl Core {
         Ok(())
     }
 
-    /// Something of this room has changed but its end: compares it with the store, if it is in memory.
+    /// Compares a room with the store, if it is in memory, after a change other than an append.
     pub(crate) async fn compare(self: &Arc<Self>, room: &RoomId) {
         if let Some(room) = self.hub.get(room) {
             self.check(&[room]).await;
@@ -242,8 +251,9 @@ impl Core {
         }
     }
 
-    /// The store says that there is no such room: its subscribers are denied and removed. They are looked up before the store is
-    /// asked once more, so that subscribers of a room that is created again meanwhile are not among them.
+    /// Denies and removes the subscribers of a room that is not in the store. They are listed
+    /// before the store is read once more, so that subscribers of a room that is created again
+    /// meanwhile are not among them.
     pub(crate) async fn retire_deleted(&self, room: &Arc<Room>, epoch: Epoch) {
         let subscribers = room.subscribers();
         match self.store.heads(std::slice::from_ref(room.id())).await.as_deref() {
@@ -258,8 +268,8 @@ impl Core {
         self.hub.retire_if_idle(room);
     }
 
-    /// Whether a subscriber still has access, after an event that may have ended it was read without its name. If not, the
-    /// subscription is denied.
+    /// Checks that a subscriber still has access, after an event that may have ended it was read
+    /// without its name. If not, the subscription is denied.
     pub(crate) async fn check_subscriber(
         &self,
         outbox: &Arc<Outbox>,
@@ -280,13 +290,13 @@ impl Core {
     }
 }
 
-/// What came of a check of a subscriber's access.
+/// The outcome of a check of a subscriber's access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Checked {
-    /// It reads on.
+    /// The subscription continues.
     MayRead,
-    /// The store could not say.
+    /// The store's read failed.
     NotNow,
-    /// It was denied; take it off the room's list.
+    /// It was denied; remove it from the room's list.
     Denied,
 }

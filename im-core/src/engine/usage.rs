@@ -1,26 +1,28 @@
-//! What an engine holds in memory, as its bounds count it.
+//! Memory use of an engine, as its bounds count it.
 
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
 use super::metrics;
 
-/// What an engine holds in memory, in bytes.
+/// Memory use of an engine, in bytes.
 ///
-/// As the bounds of [`EngineConfig`](super::EngineConfig) count it: what the allocator, sockets and the store take comes on
-/// top.
+/// As the bounds of [`EngineConfig`](super::EngineConfig) count it; memory of the allocator,
+/// sockets and the store is not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Acks that wait to be written, and room set aside for pages being made. At most
+    /// Acks that wait to be written, and reservations of pages being built. At most
     /// [`acks_bytes`](super::EngineConfig::acks_bytes) and one small ack for each connection.
     pub ack_bytes: usize,
-    /// Pushes that wait for their subscribers. At most [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
+    /// Pushes that wait for their subscribers. At most
+    /// [`outboxes_bytes`](super::EngineConfig::outboxes_bytes).
     pub push_bytes: usize,
     /// Recent events of rooms with subscribers, with their encodings. At most
     /// [`windows_bytes`](super::EngineConfig::windows_bytes).
     pub window_bytes: usize,
-    /// Keyed state of rooms with subscribers. At most [`states_bytes`](super::EngineConfig::states_bytes), and what is in use.
+    /// Keyed state of rooms with subscribers. At most
+    /// [`states_bytes`](super::EngineConfig::states_bytes), and state in use.
     pub state_bytes: usize,
 }
 
@@ -34,7 +36,7 @@ impl Core {
         }
     }
 
-    /// Publishes what is held.
+    /// Publishes the usage as metrics.
     pub(crate) fn gauge_usage(&self) {
         let usage = self.usage();
         ::metrics::gauge!(metrics::ACK_BYTES).set(usage.ack_bytes as f64);

@@ -1,4 +1,4 @@
-//! Places in a room's log: seq, epoch, and both together.
+//! Positions in a room's log: seq, epoch, and both together.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IdError, MAX_SAFE_INTEGER};
 
-/// A position in a room's log. The first event has seq 1; 0 stands before it.
+/// An offset in a room's log. The first event has seq 1; 0 is before it.
 ///
 /// Invariant: at most 2^53 − 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
@@ -18,8 +18,8 @@ impl Seq {
     pub const ZERO: Self = Self(0);
     /// The first event.
     pub const FIRST: Self = Self(1);
-    /// No event has it: rooms end one before, so that the seq after an event can always be told. As the place to read backwards
-    /// from it stands for the head.
+    /// The upper bound, which no event has: logs end one before it, so every event has a next seq.
+    /// As the start of a backward read it means the head.
     pub const MAX: Self = Self(MAX_SAFE_INTEGER);
 
     /// Checks the range.
@@ -40,26 +40,26 @@ impl Seq {
         self.0
     }
 
-    /// The seq after this one; stays at [`Seq::MAX`].
+    /// The seq after this one; saturates at [`Seq::MAX`].
     #[must_use]
     pub const fn next(self) -> Self {
         if self.0 >= MAX_SAFE_INTEGER { self } else { Self(self.0 + 1) }
     }
 
-    /// The seq before this one; stays at 0.
+    /// The seq before this one; saturates at 0.
     #[must_use]
     pub const fn prev(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 
-    /// This seq moved on by `n`, at most to [`Seq::MAX`].
+    /// This seq plus `n`; saturates at [`Seq::MAX`].
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
         let sum = self.0.saturating_add(n);
         Self(if sum > MAX_SAFE_INTEGER { MAX_SAFE_INTEGER } else { sum })
     }
 
-    /// How many events lie in (`earlier`, `self`]; 0 if `earlier` is not earlier.
+    /// The number of events in (`earlier`, `self`]; 0 if `earlier` is not earlier.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -77,17 +77,18 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Which life of a room a seq belongs to: (store generation, room incarnation).
+/// The epoch of a room's log: (store generation, room incarnation).
 ///
-/// Two cursors may be compared only within one epoch. Wiping or restoring a store, or a recovery that may have dropped
-/// commits, changes the generation; deleting a room and creating it again changes the incarnation. Clients treat its
-/// text (`generation.incarnation`, both hexadecimal) as opaque and compare it for equality only.
+/// Cursors are comparable only within one epoch. Wiping or restoring a store, or a recovery that
+/// may have dropped commits, changes the generation; deleting a room and creating it again changes
+/// the incarnation. Clients treat the text form (`generation.incarnation`, both hexadecimal) as
+/// opaque and compare it for equality only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Epoch {
     /// The store's generation: random, new whenever commits may have been lost.
     pub generation: u64,
-    /// The room's incarnation: counts up through the store's life.
+    /// The room's incarnation: increases over the store's lifetime.
     pub incarnation: u64,
 }
 
@@ -127,11 +128,11 @@ impl From<Epoch> for String {
     }
 }
 
-/// A reader's place in a room: the last event it has, in the epoch in which it has it.
+/// A subscriber's position in a room: the last event that it has, with its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// The room's life that `seq` counts in.
+    /// The epoch in which `seq` counts.
     pub epoch: Epoch,
-    /// The last event that the reader has; 0 if none.
+    /// The last event that the subscriber has; 0 if none.
     pub seq: Seq,
 }

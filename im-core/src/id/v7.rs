@@ -6,8 +6,10 @@ use super::{MAX_SAFE_INTEGER, MessageId, push_hex, random_bytes};
 use crate::time::Timestamp;
 
 impl MessageId {
-    /// A fresh id that begins with the system's time: a UUIDv7 (RFC 9562 section 5.7) in its usual text form, with 74 random
-    /// bits. Clients choose such ids: stores keep what comes in order faster than what does not, and services with a
+    /// Creates an id that begins with the system's time: a UUIDv7 (RFC 9562 section 5.7).
+    ///
+    /// It has the usual text form and 74 random bits. Clients should choose such ids: stores insert
+    /// ascending keys faster than random ones, and services with a
     /// [horizon](crate::engine::EngineConfig::dedup_horizon) accept no others.
     pub fn now_v7() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -35,7 +37,7 @@ impl MessageId {
         Self(text.into())
     }
 
-    /// The time in it, if it is a UUIDv7 in its usual text form.
+    /// The time in the id, if it is a UUIDv7 in its usual text form.
     pub fn v7_time(&self) -> Option<Timestamp> {
         let text = self.as_str().as_bytes();
         let dashed = text.len() == 36 && [8, 13, 18, 23].iter().all(|at| text[*at] == b'-');
@@ -57,7 +59,7 @@ impl MessageId {
 mod tests {
     use super::*;
 
-    /// A UUID of version 7 yields its time, and other ids yield none.
+    /// A UUID of version 7 yields its time; other ids yield none.
     #[test]
     fn uuid_v7_yields_its_time() {
         // The example of RFC 9562, appendix A.6.

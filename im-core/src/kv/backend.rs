@@ -1,20 +1,22 @@
 //! The backend over a database with ordered keys.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 
 use crate::backend::{
     Answer, Backend, BackendError, BackendErrorKind, BackendInfo, BackendResult, Commit, FeedPlace,
-    Found, Read, Schema, SyncLevel, TableId,
+    Found, Read, Schema, SyncLevel,
 };
 use crate::id::random_bytes;
 
 use super::database::{Database, WriteBatch, Written};
 use super::draft::Draft;
-use super::keys;
+use super::fill::fill;
 use super::layout::{Layout, Opening};
 use super::look::{self, WRITER};
 use super::versions::Versions;
@@ -44,19 +46,24 @@ struct Shared<D> {
     /// The last tick of the change feed; locked by the call that commits.
     tick: Mutex<u64>,
     versions: Versions,
+    /// Whether something was written that no flush has come to its end after.
+    unflushed: AtomicBool,
     /// Locked for reading by whoever uses the database.
     closed: RwLock<bool>,
 }
 
-/// How often a group is made anew because somebody else wrote at the same time.
-const MOST_ATTEMPTS: usize = 16;
+/// How often a group is made anew because another process wrote at the same time.
+const MOST_ATTEMPTS: u32 = 32;
+/// The longest of the pauses before such an attempt.
+const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 
 impl<D: Database> KeyValueBackend<D> {
     /// A backend over what is in `database`.
     pub fn new(database: D, open_as: OpenAs) -> Self {
         let versions = Versions::default();
         let (layout, tick, closed) = (OnceLock::new(), Mutex::new(0), RwLock::new(false));
-        Self(Arc::new(Shared { database, open_as, layout, tick, versions, closed }))
+        let unflushed = AtomicBool::new(true);
+        Self(Arc::new(Shared { database, open_as, layout, tick, versions, unflushed, closed }))
     }
 
     /// The database.
@@ -96,11 +103,12 @@ impl<D: Database> Shared<D> {
             if self.open_as == OpenAs::NewGeneration {
                 layout.renew(&mut batch, fresh());
             }
+            // Before the declaration, so that an index is filled again if this comes to an end half-way.
+            for (table, index) in unfilled {
+                fill(&self.database, &layout, table, index)?;
+            }
             if self.write(&batch)? == Written::Changed {
                 continue;
-            }
-            for (table, index) in unfilled {
-                self.fill_index(&layout, table, index)?;
             }
             self.database.flush()?;
             *last = look::last_tick(&self.database)?;
@@ -111,42 +119,6 @@ impl<D: Database> Shared<D> {
             };
         }
         Err(contended())
-    }
-
-    /// Makes the entries of an index that was declared after records were written.
-    fn fill_index(&self, layout: &Layout, id: TableId, index: usize) -> BackendResult<()> {
-        let all = layout.range(&crate::backend::Range::of(id, Vec::new()))?;
-        let mut from = all.start;
-        loop {
-            let (mut batch, mut last) = (WriteBatch::default(), None);
-            let (mut rows, mut failed) = (Vec::new(), None);
-            self.database.scan(
-                &from..&all.end,
-                crate::backend::Way::Forwards,
-                &mut |key, value| {
-                    match layout.record(id, key, value.to_vec()) {
-                        Ok(record) => rows.push((key.to_vec(), record)),
-                        Err(error) => failed = Some(error),
-                    }
-                    match rows.len() < FILL && failed.is_none() {
-                        true => std::ops::ControlFlow::Continue(()),
-                        false => std::ops::ControlFlow::Break(()),
-                    }
-                },
-            )?;
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            for (key, record) in rows {
-                let entry = layout.indexed(id, &record)?.swap_remove(index);
-                batch.changes.push((entry, Some(Vec::new())));
-                last = Some(key);
-            }
-            let Some(last) = last else { return Ok(()) };
-            batch.changes.sort();
-            self.write(&batch)?;
-            from = keys::behind(&last);
-        }
     }
 
     fn write(&self, batch: &WriteBatch) -> BackendResult<Written> {
@@ -176,8 +148,10 @@ impl<D: Database> Shared<D> {
     fn write_group(&self, commits: &[Commit]) -> BackendResult<Vec<BackendResult<Answer>>> {
         let info = self.database.info();
         let layout = self.layout()?;
+        let synced = commits.iter().any(|commit| commit.sync == SyncLevel::Synced);
         let mut last = self.tick.lock();
-        for _ in 0..MOST_ATTEMPTS {
+        for attempt in 0..MOST_ATTEMPTS {
+            pause(attempt);
             let tick = if info.exclusive { *last } else { look::last_tick(&self.database)? };
             let place = FeedPlace { writer: WRITER, tick: tick + 1 };
             let mut draft = Draft::new(layout, &self.database, place);
@@ -192,7 +166,8 @@ impl<D: Database> Shared<D> {
             let touched = draft.is_touched();
             let drafted = draft.finish(!info.exclusive);
             if drafted.batch.changes.is_empty() {
-                return Ok(answers);
+                drop(last);
+                return self.settle(synced).map(|()| answers);
             }
             let before = if info.snapshots { Vec::new() } else { drafted.before };
             let version = self.versions.begin(before);
@@ -203,6 +178,11 @@ impl<D: Database> Shared<D> {
                     continue;
                 }
                 Err(error) => {
+                    // It may have been written: its tick is not used again.
+                    if touched {
+                        *last = place.tick;
+                    }
+                    self.unflushed.store(true, Ordering::SeqCst);
                     self.versions.end(version);
                     return Err(error);
                 }
@@ -210,13 +190,30 @@ impl<D: Database> Shared<D> {
             if touched {
                 *last = place.tick;
             }
+            self.unflushed.store(true, Ordering::SeqCst);
             drop(last);
-            let synced = commits.iter().any(|commit| commit.sync == SyncLevel::Synced);
-            let flushed = if synced { self.database.flush() } else { Ok(()) };
+            let flushed = if synced { self.flush() } else { Ok(()) };
             self.versions.end(version);
             return flushed.map(|()| answers);
         }
         Err(contended())
+    }
+
+    fn flush(&self) -> BackendResult<()> {
+        self.unflushed.store(false, Ordering::SeqCst);
+        let flushed = self.database.flush();
+        if flushed.is_err() {
+            self.unflushed.store(true, Ordering::SeqCst);
+        }
+        flushed
+    }
+
+    /// Returns when what a group has read may be answered: a duplicate says that the first send is as durable as it
+    /// was asked to be, and a conflict shows a record.
+    fn settle(&self, synced: bool) -> BackendResult<()> {
+        self.versions.end(self.versions.begin(Vec::new()));
+        let is_level = self.database.info().exclusive && !self.unflushed.load(Ordering::SeqCst);
+        if synced && !is_level { self.flush() } else { Ok(()) }
     }
 
     fn close(&self) -> BackendResult<()> {
@@ -225,8 +222,14 @@ impl<D: Database> Shared<D> {
     }
 }
 
-/// Records in one batch while an index is filled.
-const FILL: usize = 1_000;
+/// A random pause, longer with each attempt: two that met are less likely to meet again. None before the second one.
+fn pause(attempt: u32) {
+    if attempt > 0 {
+        let most = Duration::from_micros(100 << attempt.min(10)).min(LONGEST_PAUSE);
+        let [share] = random_bytes::<1>();
+        std::thread::sleep(most * u32::from(share) / 255);
+    }
+}
 
 fn unfinished(error: tokio::task::JoinError) -> BackendError {
     let words = "a call of the database has not come to its end";

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::backend::{
     Answer, Applied, BackendError, BackendResult, Change, Commit, Datum, Expect, FeedPlace, Guard,
-    GuardAct, LogAct, LogChange, Range, Row, TableId, Way,
+    GuardAct, Row, TableId, Way,
 };
 
 use super::database::{Key, Rows, Value, WriteBatch};
 use super::layout::{Layout, int};
-use super::{keys, look, row};
+use super::{keys, row};
+
+mod index;
+mod log;
 
 /// What a group of commits makes of the rows.
 pub(super) struct Draft<'a> {
@@ -49,6 +52,8 @@ pub(super) struct Drafted {
 /// Why a commit is not made.
 enum Stop {
     Answer(Answer),
+    /// A unique index has such a row.
+    Taken(TableId, Key),
     Failed(BackendError),
 }
 
@@ -80,6 +85,11 @@ impl<'a> Draft<'a> {
         match made {
             Ok(applied) => Ok(Answer::Applied(applied)),
             Err(Stop::Answer(answer)) => Ok(answer),
+            // Only now, without what the commit itself has made.
+            Err(Stop::Taken(table, unique)) => {
+                let fresh = self.unique_record(table, &unique)?;
+                Ok(Answer::Conflict { guard: None, fresh })
+            }
             Err(Stop::Failed(error)) => Err(error),
         }
     }
@@ -190,6 +200,10 @@ impl<'a> Draft<'a> {
             Change::PutIfNewer { table, row, by } => {
                 let (declared, number) = self.layout.table(*table)?;
                 Layout::check(declared, row, declared.columns.len())?;
+                if let Some(column) = by.iter().find(|column| **column >= row.len()) {
+                    let words = format!("`{}` has no column {column} to compare", declared.name);
+                    return Err(BackendError::misuse(words).into());
+                }
                 let key = keys::record(number, &row[..declared.key]);
                 if let Some(value) = self.get(&key)? {
                     let record = self.layout.record(*table, &key, value)?;
@@ -206,16 +220,10 @@ impl<'a> Draft<'a> {
             Change::Remove { table, key } => self.remove_record(*table, key, held),
             Change::RemoveRange { table, prefix, from, to } => {
                 let (declared, _) = self.layout.table(*table)?;
-                let range = Range::of(*table, prefix.clone());
-                let all = self.layout.range(&range)?;
-                let begin = keys::push_all(all.start.clone(), from.as_deref().unwrap_or_default());
-                let end = match to {
-                    Some(to) => keys::behind(&keys::push_all(all.start, to)),
-                    None => all.end,
-                };
-                let columns = declared.key;
-                for (key, _) in self.scan(begin..end)? {
-                    let key = keys::read(&key, 3, &declared.columns[..columns])?;
+                let columns = &declared.columns[..declared.key];
+                let bounds = [from.as_deref(), to.as_deref()];
+                for (key, _) in self.scan(self.layout.span(*table, prefix, bounds)?)? {
+                    let key = keys::read(&key, 3, columns)?;
                     self.remove_record(*table, &key, held)?;
                 }
                 Ok(())
@@ -238,21 +246,28 @@ impl<'a> Draft<'a> {
             None => None,
         };
         let mut record = new.to_vec();
+        let mut kept = None;
         if let Some(column) = table.revision() {
-            let guard = guard_of(held, id, &new[..table.key]);
+            let guard = guard_of(held, id, &new[..table.key]).filter(|guard| guard.bumps);
             let stored = before.as_ref().and_then(|before| int(&before[column]));
             let revision = match (guard, stored) {
-                (Some(guard), _) if guard.bumps => {
+                (Some(guard), _) => {
                     guard.written = true;
                     guard.revision
                 }
-                (_, Some(stored)) => stored,
-                (_, None) if table.revives => self.last_revision(number, &new[..table.key])? + 1,
-                (_, None) => 1,
+                (None, Some(stored)) => {
+                    kept = before.as_ref();
+                    stored
+                }
+                (None, None) if table.revives => self.last_revision(number, &new[..table.key])? + 1,
+                (None, None) => 1,
             };
             record[column] = Datum::Int(revision);
         }
-        fill(table.changed(), &mut record, changed(place));
+        // The place is that of the last bump, where records have revisions.
+        if let Some(column) = table.changed() {
+            record[column] = kept.map_or_else(|| changed(place), |before| before[column].clone());
+        }
         self.move_indexes(id, before.as_deref(), Some(&record))?;
         self.put(key, Some(row::pack(&record[table.key..])))?;
         Ok(())
@@ -281,119 +296,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Makes the entries of the indexes those of `after`.
-    fn move_indexes(
-        &mut self,
-        id: TableId,
-        before: Option<&[Datum]>,
-        after: Option<&[Datum]>,
-    ) -> Result<(), Stop> {
-        let (table, number) = self.layout.table(id)?;
-        if table.indexes.is_empty() {
-            return Ok(());
-        }
-        let of = |record: Option<&[Datum]>| match record {
-            Some(record) => self.layout.indexed(id, record),
-            None => Ok(Vec::new()),
-        };
-        let (old, new) = (of(before)?, of(after)?);
-        for (at, index) in table.indexes.iter().enumerate() {
-            let (old, new) = (old.get(at), new.get(at));
-            if old == new {
-                continue;
-            }
-            if let Some(old) = old {
-                self.put_over(old.clone(), Some(Value::new()), None);
-            }
-            let (Some(new), Some(after)) = (new, after) else { continue };
-            if index.unique {
-                let values: Row = index.columns.iter().map(|c| after[*c].clone()).collect();
-                let all = keys::all(&keys::push_all(keys::indexed(number, at as u8), &values));
-                if let Some((other, _)) = self.scan(all)?.first() {
-                    let other = look::key_of(self.layout, id, at, other)?;
-                    let key = keys::record(number, &other);
-                    let fresh = match self.get(&key)? {
-                        Some(value) => Some(self.layout.record(id, &key, value)?),
-                        None => None,
-                    };
-                    return Err(Stop::Answer(Answer::Conflict { guard: None, fresh }));
-                }
-            }
-            self.put_over(new.clone(), None, Some(Value::new()));
-        }
-        Ok(())
-    }
-
-    fn change_log(&mut self, change: &LogChange) -> Result<(), Stop> {
-        let (log, table) = (change.log, &self.layout.schema.log.table);
-        match &change.act {
-            LogAct::Append(entries) => {
-                for (at, entry) in entries.iter().enumerate() {
-                    self.check_entry(log, entry)?;
-                    if let Some((key, value)) = self.layout.send_of(entry) {
-                        if let Some(earlier) = self.get(&key)? {
-                            let send = self.layout.send(&key, earlier)?;
-                            return Err(Stop::Answer(Answer::Duplicate { entry: at, send }));
-                        }
-                        self.put_over(key, None, Some(value));
-                    }
-                    let value = row::pack(&entry[table.key..]);
-                    self.put_over(keys::entry(log, seq(entry)), None, Some(value));
-                }
-            }
-            LogAct::Replace(entries) => {
-                for entry in entries {
-                    self.check_entry(log, entry)?;
-                    let key = keys::entry(log, seq(entry));
-                    let new = self.layout.send_of(entry);
-                    if let Some(value) = self.get(&key)? {
-                        let old = self.layout.send_of(&self.layout.entry(&key, value)?);
-                        if let Some((old, _)) = old
-                            && new.as_ref().is_none_or(|(new, _)| *new != old)
-                        {
-                            self.put(old, None)?;
-                        }
-                    }
-                    if let Some((send, value)) = new {
-                        self.put(send, Some(value))?;
-                    }
-                    self.put(key, Some(row::pack(&entry[table.key..])))?;
-                }
-            }
-            LogAct::Trim { from, to } | LogAct::Clear { from, to } => {
-                if from > to {
-                    return Ok(());
-                }
-                let range = keys::entry(log, *from)..keys::behind(&keys::entry(log, *to));
-                for (key, value) in self.scan(range)? {
-                    if matches!(change.act, LogAct::Clear { .. }) {
-                        let send = self.layout.send_of(&self.layout.entry(&key, value.clone())?);
-                        if let Some((send, _)) = send {
-                            self.put(send, None)?;
-                        }
-                    }
-                    self.put_over(key, Some(value), None);
-                }
-            }
-            LogAct::Forget(sends) => {
-                for (sender, id) in sends {
-                    self.put(keys::send(log, sender, id), None)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_entry(&self, log: i64, entry: &[Datum]) -> BackendResult<()> {
-        let table = &self.layout.schema.log.table;
-        Layout::check(table, entry, table.columns.len())?;
-        if entry[0] == Datum::Int(log) {
-            Ok(())
-        } else {
-            Err(BackendError::misuse("an entry names another log than its commit"))
-        }
-    }
-
     fn get(&mut self, key: &[u8]) -> BackendResult<Option<Value>> {
         if let Some(slot) = self.slots.get(key) {
             return Ok(slot.now.clone());
@@ -419,6 +321,9 @@ impl<'a> Draft<'a> {
     /// All rows of a range.
     fn scan(&self, range: std::ops::Range<Key>) -> BackendResult<Vec<(Key, Value)>> {
         let mut found = BTreeMap::new();
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
         let std::ops::Range { start, end } = &range;
         self.rows.scan(start..end, Way::Forwards, &mut |key, value| {
             found.insert(key.to_vec(), value.to_vec());
@@ -446,9 +351,4 @@ fn fill(column: Option<usize>, record: &mut [Datum], value: Datum) {
 
 fn changed(place: Option<FeedPlace>) -> Datum {
     place.map_or(Datum::Null, FeedPlace::to_datum)
-}
-
-/// The seq of an entry, whose columns were checked.
-fn seq(entry: &[Datum]) -> i64 {
-    int(&entry[1]).unwrap_or_default()
 }

@@ -12,6 +12,7 @@
 //! | 4 | log, sender, message id | seq, and what outlives an entry |
 //! | 5 | writer, tick | what a transaction touched |
 //! | 6 | table, columns of the key | the last revision of a record that was removed |
+//! | 7 | table, unique index, columns of the index | the key of the record |
 
 use std::ops::Range;
 
@@ -26,6 +27,7 @@ const ENTRY: u8 = 3;
 const SEND: u8 = 4;
 const CHANGE: u8 = 5;
 const REMOVED: u8 = 6;
+const UNIQUE: u8 = 7;
 
 pub(super) fn meta(name: &str) -> Key {
     [&[META], name.as_bytes()].concat()
@@ -50,6 +52,12 @@ pub(super) fn removed(table: u16, key: &[Datum]) -> Key {
 pub(super) fn indexed(table: u16, index: u8) -> Key {
     let [high, low] = table.to_be_bytes();
     vec![INDEX, high, low, index]
+}
+
+/// All rows of a unique index.
+pub(super) fn uniques(table: u16, index: u8) -> Key {
+    let [high, low] = table.to_be_bytes();
+    vec![UNIQUE, high, low, index]
 }
 
 pub(super) fn entries(log: i64) -> Key {

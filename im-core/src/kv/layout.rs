@@ -1,7 +1,8 @@
 //! The declared tables, and where each one's rows are.
 
 use crate::backend::{
-    BackendError, BackendResult, Datum, Declared, LogRead, Range, Row, Schema, Table, TableId,
+    BackendError, BackendResult, Column, Datum, Declared, LogRead, Range, Row, Schema, Table,
+    TableId, Type,
 };
 
 use super::database::{Key, Rows, Value, WriteBatch};
@@ -132,6 +133,36 @@ impl Layout {
         Ok((0..table.indexes.len()).map(entry).collect())
     }
 
+    /// The row of a unique index that a record has.
+    pub(super) fn unique(&self, id: TableId, at: usize, record: &[Datum]) -> BackendResult<Key> {
+        let (table, number) = self.table(id)?;
+        let columns = table.indexes.get(at).map(|index| index.columns.as_slice());
+        let columns = columns.unwrap_or_default().iter();
+        let values: Row = columns.map(|column| record[*column].clone()).collect();
+        Ok(keys::push_all(keys::uniques(number, at as u8), &values))
+    }
+
+    /// The keys of records with this prefix, from one bound to the other, both included.
+    pub(super) fn span(
+        &self,
+        id: TableId,
+        prefix: &[Datum],
+        [from, to]: [Option<&[Datum]>; 2],
+    ) -> BackendResult<std::ops::Range<Key>> {
+        let (table, number) = self.table(id)?;
+        let order = table.order(None);
+        Self::check_part(table, &order, prefix)?;
+        for bound in [from, to].into_iter().flatten() {
+            Self::check_part(table, &order[prefix.len()..], bound)?;
+        }
+        let prefix = keys::push_all(keys::records(number), prefix);
+        let end = match to {
+            Some(to) => keys::behind(&keys::push_all(prefix.clone(), to)),
+            None => keys::behind(&prefix),
+        };
+        Ok(keys::push_all(prefix, from.unwrap_or_default())..end)
+    }
+
     /// The keys that a range covers.
     pub(super) fn range(&self, range: &Range) -> BackendResult<std::ops::Range<Key>> {
         let (table, number) = self.table(range.table)?;
@@ -142,6 +173,11 @@ impl Layout {
             }
             None => keys::records(number),
         };
+        let order = table.order(range.index);
+        Self::check_part(table, &order, &range.prefix)?;
+        for bound in [&range.after, &range.before].into_iter().flatten() {
+            Self::check_part(table, &order[range.prefix.len()..], bound)?;
+        }
         let prefix = keys::push_all(begin, &range.prefix);
         let from =
             range.after.as_ref().map(|after| keys::behind(&keys::push_all(prefix.clone(), after)));
@@ -152,29 +188,53 @@ impl Layout {
 
     /// Checks that a row has the columns of a table.
     pub(super) fn check(table: &Table, row: &[Datum], columns: usize) -> BackendResult<()> {
-        let fits = |(datum, column): (&Datum, &crate::backend::Column)| {
-            use crate::backend::Type;
-            match (datum, column.ty) {
-                (_, Type::Revision | Type::Changed) => true,
-                (Datum::Null, _) => column.nullable,
-                (Datum::Int(_), Type::Int) | (Datum::Bytes(_), Type::Bytes | Type::Json) => true,
-                (Datum::Text(text), Type::Text(most)) => text.len() <= usize::from(most),
-                _ => false,
-            }
-        };
-        let wrong = row.iter().zip(&table.columns).find(|pair| !fits(*pair));
-        match wrong {
-            _ if row.len() != columns => Err(BackendError::misuse(format!(
-                "a row of `{}` has {} columns, not {columns}",
-                table.name,
-                row.len()
-            ))),
-            Some((_, column)) => Err(BackendError::misuse(format!(
-                "a value does not fit into the column `{}` of `{}`",
-                column.name, table.name
-            ))),
-            None => Ok(()),
+        if row.len() != columns {
+            let words =
+                format!("a row of `{}` has {} columns, not {columns}", table.name, row.len());
+            return Err(BackendError::misuse(words));
         }
+        check_values(table, row.iter().zip(&table.columns))
+    }
+
+    /// Checks that values are of the first columns of an order.
+    pub(super) fn check_part(
+        table: &Table,
+        order: &[usize],
+        values: &[Datum],
+    ) -> BackendResult<()> {
+        if values.len() > order.len() {
+            let (name, most, len) = (table.name, order.len(), values.len());
+            let words = format!("a part of `{name}` is asked for by {len} columns, not by {most}");
+            return Err(BackendError::misuse(words));
+        }
+        check_values(table, values.iter().zip(order.iter().map(|column| &table.columns[*column])))
+    }
+}
+
+/// Checks that values fit into their columns.
+fn check_values<'v>(
+    table: &Table,
+    mut values: impl Iterator<Item = (&'v Datum, &'v Column)>,
+) -> BackendResult<()> {
+    match values.find(|(datum, column)| !fits(datum, column)) {
+        Some((_, column)) => Err(BackendError::misuse(format!(
+            "a value does not fit into the column `{}` of `{}`",
+            column.name, table.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Whether a value fits into a column.
+fn fits(datum: &Datum, column: &Column) -> bool {
+    match (datum, column.ty) {
+        (_, Type::Revision | Type::Changed) => true,
+        (Datum::Null, _) => column.nullable,
+        (Datum::Int(_), Type::Int) | (Datum::Bytes(_), Type::Bytes | Type::Json) => true,
+        (Datum::Text(text), Type::Text(most)) => {
+            text.len() <= usize::from(most) && !text.contains('\0')
+        }
+        _ => false,
     }
 }
 
@@ -206,7 +266,8 @@ fn declare(
     let held = rows.get(&key)?;
     batch.checks.push((key.clone(), held.clone()));
     let (number, unfilled) = match held {
-        None => (number, 0..table.indexes.len()),
+        // A new table has no records.
+        None => (number, 0..0),
         Some(held) => {
             let (number, declared) = read_declared(held)?;
             (number, declared.upgrade(table)?.indexes)

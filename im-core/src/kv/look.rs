@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use crate::backend::{
-    BackendResult, ChangeRecord, Datum, FeedPlace, FeedPosition, Found, LogRead, Range, Read, Row,
-    Sends, TableId, Way,
+    BackendError, BackendResult, ChangeRecord, Datum, FeedPlace, FeedPosition, Found, LogRead,
+    Range, Read, Row, Sends, TableId, Way,
 };
 
 use super::database::{Key, Rows, Value};
@@ -20,6 +20,12 @@ fn answer(layout: &Layout, rows: &dyn Rows, read: &Read) -> BackendResult<Found>
     match read {
         Read::Get { table, key } => get(layout, rows, *table, key).map(Found::Record),
         Read::Find { table, index, values } => {
+            let (declared, _) = layout.table(*table)?;
+            let found = declared.indexes.get(*index);
+            if found.is_none_or(|index| !index.unique || index.columns.len() != values.len()) {
+                let words = format!("`{}` has no such unique index", declared.name);
+                return Err(BackendError::misuse(words));
+            }
             let range = Range::of(*table, values.clone()).by(*index).limit(1);
             Ok(Found::Record(read_range(layout, rows, &range)?.pop()))
         }
@@ -143,7 +149,7 @@ pub(super) fn last_tick(rows: &dyn Rows) -> BackendResult<u64> {
 
 fn tick_of(key: &[u8]) -> BackendResult<u64> {
     let tick = key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-    tick.ok_or_else(|| crate::backend::BackendError::corrupt("a key of the change feed"))
+    tick.ok_or_else(|| BackendError::corrupt("a key of the change feed"))
 }
 
 fn collect(

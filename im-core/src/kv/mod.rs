@@ -12,16 +12,20 @@
 //! | `keys` | where rows are |
 //! | `row` | columns as bytes |
 //! | `draft` | commits become a batch |
+//! | `fill` | indexes that are declared later |
 //! | `look` | answers to questions |
 //! | `versions` | snapshots for databases that have none |
 
 mod backend;
 mod database;
 mod draft;
+mod fill;
 mod keys;
 mod layout;
 mod look;
 mod row;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 pub use backend::{KeyValueBackend, OpenAs};

@@ -1,4 +1,4 @@
-//! How much of something may be used over time, and who has used how much.
+//! Token buckets: bounded use over time, by key.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,30 +8,30 @@ use parking_lot::Mutex;
 
 use crate::time::Timestamp;
 
-/// How much may be used: `amount` for each time of `per` on average, `at_once` at the most.
+/// A rate and a burst: `amount` per `per` on average, `at_once` at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// What is earned within `per`. At least 1.
+    /// The amount earned within `per`. At least 1.
     pub amount: u64,
-    /// The time within which that is earned. At least a millisecond.
+    /// The time in which `amount` is earned. At least a millisecond.
     pub per: Duration,
-    /// What can be saved up, and so used at once.
+    /// The maximum that can be saved up, and so used at once.
     pub at_once: u64,
 }
 
-/// Users, or networks, that are remembered: about 100 bytes each, 10 MB at worst.
+/// Maximum number of buckets, one per user or network: about 100 bytes each, 10 MB at worst.
 const MOST: usize = 100_000;
 
-/// How long whoever is not remembered waits while there is no place for another.
+/// The wait for a new key while the table is full.
 const CROWDED: Duration = Duration::from_secs(1);
 
-/// A bucket for each `K` that has used something lately, on this node.
+/// A bucket for each `K` that was active recently, on this node.
 ///
-/// Invariant: at most [`MOST`] buckets. A bucket that is full again says nothing and is dropped first; while none is, newcomers
-/// are refused.
+/// Invariant: at most [`MOST`] buckets. A full bucket holds no information and is dropped first;
+/// while no bucket is full, new keys are refused.
 #[derive(Debug)]
 pub(crate) struct Buckets<K> {
-    /// Earned in a millisecond. A unit is `1 / unit` of what is counted.
+    /// Units earned in a millisecond. One thing counted costs `unit` units.
     earned: u64,
     unit: u64,
     full: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Buckets<K> {
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
     left: u64,
-    /// What was refused and has not come again, as far as is known. At most `full`.
+    /// The cost of refused requests that were not retried yet, as far as is known. At most `full`.
     owed: u64,
     at: Timestamp,
 }
@@ -57,21 +57,21 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         }
     }
 
-    /// Takes `cost`; more than may be used at once counts as that.
+    /// Charges `cost`; a cost above the burst counts as the burst.
     ///
     /// # Errors
     ///
-    /// How long until this and what was refused before is there.
+    /// The time until the bucket covers this cost and those refused before.
     pub(crate) fn take(&self, key: &K, cost: u64, now: Timestamp) -> Result<(), Duration> {
         self.charge_more(key, 0, cost, now)
     }
 
-    /// Takes what something costs beside the `paid` that it has taken already: both together are at most what may be used at
-    /// once, or else it could never be done.
+    /// Charges a further cost beside the `paid` that was charged already. The sum is capped at the
+    /// burst: without the cap a larger cost could never be paid.
     ///
     /// # Errors
     ///
-    /// How long until both and what was refused before is there.
+    /// The time until the bucket covers both and the costs refused before.
     pub(crate) fn charge_more(
         &self,
         key: &K,
@@ -105,8 +105,8 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         Ok(())
     }
 
-    /// Returns what was taken for something that was not done and will come again. Returns how long until it is there, with what
-    /// was refused before.
+    /// Refunds the cost of an operation that was not done and will be retried. Returns the time
+    /// until the bucket covers it and the costs refused before.
     pub(crate) fn refund(&self, key: &K, cost: u64, now: Timestamp) -> Duration {
         let cost = self.units(cost);
         let mut held = self.held.lock();
@@ -115,12 +115,12 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
         self.wait(bucket)
     }
 
-    /// Returns what was taken for something that was not done, whether or not it comes again.
+    /// Refunds the cost of an operation that was not done, whether or not it is retried.
     pub(crate) fn return_unused(&self, key: &K, cost: u64, now: Timestamp) {
         self.refilled(&mut self.held.lock(), key, self.units(cost), now);
     }
 
-    /// The bucket, with `cost` units more in it. A bucket that is not remembered is full.
+    /// Returns the bucket with `cost` units added. An unknown key has a full bucket.
     fn refilled<'a>(
         &self,
         held: &'a mut HashMap<K, Bucket>,
@@ -168,12 +168,12 @@ mod tests {
             .collect();
         let expected: Vec<u64> = (1..=30).map(|n: u64| (n * 100).min(2000)).collect();
         assert_eq!(waits, expected);
-        // Who waits that long gets as much through as may come at once.
+        // After that wait, a client has as many requests accepted as the burst allows.
         assert!((0..20).all(|_| buckets.take(&1, 1, at(2000)).is_ok()));
         assert_eq!(buckets.take(&1, 1, at(2000)), Err(Duration::from_millis(100)));
     }
 
-    /// A refunded cost is waited for and not charged.
+    /// A refunded cost adds to the wait and is not charged.
     #[test]
     fn refunded_cost_is_not_charged() {
         let (buckets, at) = (buckets(), Timestamp::from_millis);
@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "{n}");
             buckets.refund(&1, 1, at(100));
         }
-        assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "none of them was charged");
+        assert_eq!(buckets.take(&1, 1, at(100)), Ok(()), "refused costs are not charged");
     }
 
     #[test]
@@ -201,7 +201,11 @@ mod tests {
         assert_eq!(buckets.charge_more(&1, 11, 11, at(0)), Ok(()), "22 count as 20");
         assert_eq!(buckets.take(&1, 1, at(1000)), Ok(()));
         let wait = buckets.charge_more(&1, 1, 1_000_000, at(1000));
-        assert_eq!(wait, Err(Duration::from_millis(1100)), "all of it comes again");
+        assert_eq!(
+            wait,
+            Err(Duration::from_millis(1100)),
+            "the wait covers the retry of the whole cost"
+        );
         assert_eq!(buckets.take(&1, 1, at(2100)), Ok(()));
         assert_eq!(buckets.charge_more(&1, 1, 1_000_000, at(2100)), Ok(()));
     }
@@ -214,7 +218,7 @@ mod tests {
         assert_eq!(buckets.take(&1, 15, at(0)), Ok(()));
         assert_eq!(buckets.take(&1, 1, at(0)), Err(Duration::from_millis(100)));
         buckets.return_unused(&1, 1000, at(0));
-        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()), "no more than may be used at once");
+        assert_eq!(buckets.take(&1, 20, at(0)), Ok(()), "no more than the burst is earned");
         assert!(buckets.take(&1, 1, at(0)).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! Who is it? The embedder says, by an [`Authenticator`] of their own.
+//! Authentication: the embedder's [`Authenticator`] maps credentials to an identity.
 
 use std::collections::HashMap;
 
@@ -10,36 +10,39 @@ use crate::id::{DeviceId, UserId};
 use crate::time::Timestamp;
 use crate::wire::{Secret, Value};
 
-/// What a peer shows to prove who it is.
+/// The credentials that a peer presents.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// A bearer token: from the `Authorization` header (RFC 6750 section 2.1) or from the `hello` frame.
+    /// A bearer token: from the `Authorization` header (RFC 6750 section 2.1) or from the `hello`
+    /// frame.
     pub token: Option<Secret>,
-    /// The `Cookie` header as it came (RFC 6265 section 4.2).
+    /// The `Cookie` header, verbatim (RFC 6265 section 4.2).
     pub cookie: Option<Secret>,
-    /// Who the peer says it is. Proof of nothing.
+    /// The user that the peer claims to be. Not a proof.
     pub claimed_user: Option<UserId>,
-    /// Which device the peer says it is on.
+    /// The device that the peer claims to use.
     pub claimed_device: Option<DeviceId>,
-    /// An identity that the embedder's own middleware has established already, before the engine saw the request.
+    /// An identity that the embedder's own middleware established before the engine saw the
+    /// request.
     pub established: Option<Identity>,
 }
 
-/// Who it is.
+/// An authenticated user.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     /// The user.
     pub user: UserId,
-    /// The device, where the authenticator knows it. Otherwise the client names one, or a random one is used.
+    /// The device, where the authenticator knows it. Otherwise the client names one, or a random
+    /// one is used.
     pub device: Option<DeviceId>,
-    /// Whatever else the authenticator knows; hooks see it.
+    /// Further claims of the authenticator; hooks see them.
     pub claims: Value,
-    /// When the credentials cease to be good. The connection is closed then, unless they were refreshed.
+    /// When the credentials expire. The connection is closed then, unless they were refreshed.
     pub expires: Option<Timestamp>,
 }
 
 impl Identity {
-    /// A user, with nothing else known.
+    /// Creates an identity with a user and nothing else.
     pub fn of(user: UserId) -> Self {
         Self { user, device: None, claims: Value::Null, expires: None }
     }
@@ -48,19 +51,21 @@ impl Identity {
 /// Turns credentials into an identity.
 #[async_trait]
 pub trait Authenticator: Send + Sync {
-    /// Says who it is.
+    /// Returns the identity of these credentials.
     ///
-    /// Called once for a connection, before anything of a session or room is touched, and again for each `refresh`. It
-    /// is bounded by the handshake's time-out.
+    /// Called once per connection, before any session or room is read, and again for each
+    /// `refresh`. Bounded by the handshake timeout.
     ///
     /// # Errors
     ///
-    /// [`Code::Unauthenticated`] without credentials, [`Code::BadCredentials`] for wrong ones, [`Code::Expired`] for old
-    /// ones; [`Code::Overloaded`] if it cannot be said now.
+    /// [`Code::Unauthenticated`] without credentials, [`Code::BadCredentials`] for wrong ones,
+    /// [`Code::Expired`] for expired ones; [`Code::Overloaded`] if no decision is possible now.
     async fn authenticate(&self, credentials: &Credentials) -> Result<Identity>;
 }
 
-/// Believes everyone: you are who you say you are, or a guest. For demos, and for services behind a gate of their own.
+/// Accepts every claimed user, and guests without a claim.
+///
+/// For demos, and for services behind a gateway that authenticates.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AllowAnonymous;
 
@@ -84,19 +89,19 @@ fn guest() -> Result<UserId> {
         .map_err(|e| Error::of(Code::BadCredentials, "authenticate").because(e))
 }
 
-/// Knows a fixed list of tokens. For services among themselves and for tests.
+/// Accepts a fixed list of tokens. For traffic between services and for tests.
 #[derive(Debug, Clone, Default)]
 pub struct StaticTokens {
     tokens: HashMap<String, Identity>,
 }
 
 impl StaticTokens {
-    /// No token is good yet.
+    /// Creates an empty list: no token is accepted.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `token` proves `identity` from now on.
+    /// Adds a token: `token` proves `identity` from now on.
     #[must_use]
     pub fn with(mut self, token: impl Into<String>, identity: Identity) -> Self {
         self.tokens.insert(token.into(), identity);

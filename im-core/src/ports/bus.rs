@@ -1,5 +1,7 @@
-//! What nodes that share a store tell each other. Everything here is a hint: the store is the truth, and a message that
-//! is lost is found by the checks of heads and sessions.
+//! Messages between nodes that share a store.
+//!
+//! Every message is a hint: the store is the truth, and the checks of heads and sessions repair a
+//! lost message.
 
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use crate::error::Result;
 use crate::id::{NodeId, RoomId, SessionId, UserId};
 use crate::wire::{Event, Signal, StateUpdate};
 
-/// Something that one node tells the others.
+/// A message of one node to the others.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum BusMessage {
@@ -18,63 +20,68 @@ pub enum BusMessage {
     Events(Vec<Arc<Event>>),
     /// A state key has a newer value.
     State(Arc<StateUpdate>),
-    /// A signal for whoever is there.
+    /// An ephemeral message for the subscribers and connections of each node.
     Signal(Arc<Signal>),
-    /// This session's checkpoint has changed: compare its subscriptions with the store.
+    /// This session's checkpoint changed: compare its subscriptions with the store.
     CheckpointChanged {
-        /// Whose it is.
+        /// The session's user.
         user: UserId,
-        /// Which session.
+        /// The session.
         session: SessionId,
     },
     /// This room was trimmed or deleted: compare it with the store.
     RoomChanged {
-        /// Which.
+        /// The room.
         room: RoomId,
     },
-    /// This user is being erased, or was: forget what waits to be written of theirs, and compare all rooms.
+    /// This user is being erased, or was: drop their state updates that wait to be written, and
+    /// compare all rooms with the store.
     Erased {
-        /// Who.
+        /// The user.
         user: UserId,
     },
     /// Close this session's connections.
     Close {
-        /// Whose it is.
+        /// The user.
         user: UserId,
         /// One session, or all of the user's.
         session: Option<SessionId>,
-        /// If set, only connections that took the session before the one with this number; a late message then spares
-        /// the younger ones.
+        /// If set, only connections whose fencing token is below this one; a late message then
+        /// spares newer connections.
         before: Option<u64>,
-        /// With this code.
+        /// The code of the disconnect.
         code: Code,
     },
 }
 
-/// A message and where it comes from.
+/// A message with its origin.
 #[derive(Debug, Clone)]
 pub struct Envelope {
     /// The node that sent it.
     pub from: NodeId,
-    /// What it says.
+    /// The message.
     pub message: BusMessage,
 }
 
-/// The messages of the other nodes, one after the other.
+/// The stream of messages from other nodes.
 #[async_trait]
 pub trait BusReceiver: Send {
-    /// The next message; `None` once the bus is gone. Cancel-safe: a message is not lost if the future is dropped.
+    /// Returns the next message; `None` once the bus is closed. Cancel-safe: no message is lost if
+    /// the future is dropped.
     async fn next(&mut self) -> Option<Envelope>;
 }
 
 /// Carries messages between nodes.
 #[async_trait]
 pub trait Bus: Send + Sync {
-    /// Tells the other nodes. Never waits: where there is no room, the message is dropped (and the head check finds what
-    /// it would have said). Messages of one node should arrive in their order, and need not.
+    /// Publishes a message to the other nodes.
+    ///
+    /// Never waits: a full bus drops the message, and the head check repairs the loss. Messages of
+    /// one node should arrive in order; the engine does not rely on it.
     fn publish(&self, envelope: Envelope);
 
-    /// Receives what the nodes other than `node` publish from now on. Called once per engine.
+    /// Subscribes to the messages that nodes other than `node` publish from now on. Called once per
+    /// engine.
     ///
     /// # Errors
     ///

@@ -1,13 +1,13 @@
-//! Where the time comes from.
+//! Sources of wall time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::time::Timestamp;
 
-/// Tells the wall time. Order never depends on it.
+/// A source of wall time. Order never depends on it.
 pub trait Clock: Send + Sync {
-    /// Now. It may stand still and go backwards.
+    /// The current time. Successive values may be equal or decrease.
     fn now(&self) -> Timestamp;
 }
 
@@ -22,17 +22,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is set by hand.
+/// A clock set by hand.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that shows `now` until it is set.
     pub fn at(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.as_millis()))
     }
 
-    /// Sets it, forwards or backwards.
+    /// Sets the time, forwards or backwards.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_millis(), Ordering::Relaxed);
     }

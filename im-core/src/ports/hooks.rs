@@ -1,4 +1,4 @@
-//! Where the embedder has a say: before the acts that matter, and after them.
+//! The embedder's hooks, called before an action is executed and after an event is committed.
 
 use std::sync::Arc;
 
@@ -10,49 +10,53 @@ use crate::wire::{Event, RoomKind, Target, Value};
 
 use super::auth::Identity;
 
-/// What somebody is about to do.
+/// An action that a client is about to execute.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
-    /// Make a room: by the command, or by the first message to a peer (a direct room) or to a user (their inbox). The latter is
-    /// asked about after its [`Action::Send`], and only while the room does not exist; of two first messages at once each may
-    /// be asked about. [`Verdict::Refuse`] counts, any other is [`Verdict::Default`].
+    /// Create a room: by command, or by the first message to a peer (a direct room) or to a user
+    /// (their inbox).
+    ///
+    /// In the second case the hook is called after that of the [`Action::Send`], and only while the
+    /// room does not exist; of two concurrent first messages each may cause a call.
+    /// [`Verdict::Refuse`] is respected; any other verdict counts as [`Verdict::Default`].
     Create {
         /// Its id.
         room: RoomId,
         /// Its kind.
         kind: RoomKind,
-        /// Whose it is beside the actor's: the peer of a direct room, whose id does not tell, or the user of an inbox.
+        /// The second user: the peer of a direct room, whose id does not name it, or the owner of
+        /// an inbox.
         with: Option<UserId>,
     },
-    /// Change who is in a room.
+    /// Change the memberships of a room.
     Change {
         /// The room.
         room: RoomId,
-        /// What becomes of whom.
+        /// The change.
         intent: Intent,
     },
-    /// Read a room: follow it, or page through its history.
+    /// Read a room: subscribe to it or read its history.
     Read {
         /// The room.
         room: RoomId,
     },
     /// Send a durable message.
     Send {
-        /// Where to.
+        /// The target.
         to: Target,
-        /// The sender's id for it.
+        /// The message id that the sender chose.
         id: MessageId,
-        /// What sort of event.
+        /// The kind of the event.
         kind: EventKind,
-        /// What it says. A hook may answer with another content.
+        /// The content. A hook may replace it.
         content: Value,
     },
-    /// Send an ephemeral signal.
+    /// Send an ephemeral message.
     Signal {
-        /// Where to.
+        /// The target.
         to: Target,
-        /// What sort of signal.
+        /// The kind of the message.
         kind: EventKind,
     },
     /// Write a state key.
@@ -61,7 +65,8 @@ pub enum Action {
         room: RoomId,
         /// The key.
         key: StateKey,
-        /// Whether the writer brings a stamp of its own. Allowed by default only where state may be written.
+        /// Whether the writer supplies the stamp. Allowed by default only where state may be
+        /// written.
         stamped: bool,
     },
 }
@@ -85,7 +90,7 @@ pub enum ActionKind {
 }
 
 impl Action {
-    /// Of which kind it is.
+    /// The kind of this action.
     pub fn kind(&self) -> ActionKind {
         match self {
             Self::Create { .. } => ActionKind::Create,
@@ -98,48 +103,55 @@ impl Action {
     }
 }
 
-/// What a hook says.
+/// A hook's decision.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// The engine's own rules decide.
     Default,
-    /// It is allowed, whatever the engine's own rules say.
+    /// The action is allowed, whatever the engine's own rules say.
     Allow,
-    /// The engine's own rules decide, and this is what the message says instead. For [`Action::Send`] only; the hash of
-    /// dedup is still that of what was submitted.
+    /// The engine's own rules decide, and this content replaces the submitted one. For
+    /// [`Action::Send`] only; the dedup hash remains that of the submitted content.
     Replace(Value),
-    /// It is refused, with these words for the peer.
+    /// The action is refused, with this message for the peer.
     Refuse(String),
 }
 
-/// The embedder's say, for each kind of act. What the embedder's own code does by [`Engine`](crate::engine::Engine) is not
-/// asked about.
+/// Decisions of the embedder on the actions of clients.
+///
+/// Calls that the embedder's own code makes through [`Engine`](crate::engine::Engine) do not pass
+/// through the hooks.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Whether [`Hooks::before`] wants to be asked about acts of this kind. All of them, by default. The answer must not change.
+    /// Returns whether [`Hooks::before`] is called for actions of this kind. True by default. The
+    /// result must not change.
     ///
-    /// What is not asked about costs nothing. Otherwise a send costs a read of the store ([`ActionKind::Send`]: a retry is
-    /// not asked about twice), and one more to a peer whose direct room is not in memory ([`ActionKind::Create`]: whether
-    /// it has to be made).
+    /// A kind without calls costs nothing. Otherwise a send costs one store read
+    /// ([`ActionKind::Send`]: a retry does not cause a second call), and one more to a peer whose
+    /// direct room is not in memory ([`ActionKind::Create`]: whether the room has to be created).
     fn wants(&self, kind: ActionKind) -> bool {
         let _ = kind;
         true
     }
 
-    /// Asked before `actor` does something. It is bounded by [`EngineConfig::hook_timeout`](crate::engine::EngineConfig);
-    /// if it takes longer, the act is refused with [`Code::Overloaded`](crate::Code). A retry of a send that was kept is
-    /// answered without asking.
+    /// Called before `actor` executes an action.
+    ///
+    /// Bounded by [`EngineConfig::hook_timeout`](crate::engine::EngineConfig); after that the
+    /// action is refused with [`Code::Overloaded`](crate::Code). A retry of a stored send is
+    /// acknowledged without a call.
     async fn before(&self, actor: &Identity, action: &Action) -> Verdict;
 
-    /// Told after an event was committed, once per commit on the node that did it, in each room's order. It must not
-    /// block; hand longer work to a task of your own. A crash between commit and this call loses the call: follow the
-    /// room where every event matters.
+    /// Called after an event was committed, once per commit, on the node that committed it, in each
+    /// room's order.
+    ///
+    /// It must not block; move longer work to a task of your own. A crash between commit and call
+    /// loses the call: if every event matters, subscribe to the room.
     fn after(&self, event: &Arc<Event>) {
         let _ = event;
     }
 }
 
-/// No say: the engine's own rules decide everything.
+/// No hooks: the engine's own rules decide everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoHooks;
 

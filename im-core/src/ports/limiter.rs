@@ -1,4 +1,4 @@
-//! How often may somebody do something?
+//! Rate limits of commands.
 
 use std::time::Duration;
 
@@ -9,23 +9,28 @@ use super::allowance::{Allowance, Buckets};
 
 /// Decides whether a user may issue another command now.
 ///
-/// The unit is a token: what a short `send` costs. Commands that read or write more rows cost more of them.
+/// The unit is a token: the cost of a short `send`. Commands that read or write more rows cost
+/// more.
 pub trait RateLimiter: Send + Sync {
-    /// Takes `cost` tokens of `user`'s allowance at `now`, or says how long to wait. Never waits itself.
+    /// Charges `cost` tokens to `user` at `now`. Never waits itself.
     ///
     /// # Errors
     ///
-    /// How long until this command is allowed, with all that were refused before it and have not come again: a client that waits
-    /// so long and then sends them all again gets them through, as far as they fit into what may come at once.
+    /// The time until tokens cover this command and all commands refused since the last accepted
+    /// one. A client that waits so long and then resends them in order has as many accepted as the
+    /// burst allows.
     fn take(&self, user: &UserId, cost: u32, now: Timestamp) -> Result<(), Duration>;
 
-    /// Takes the `more` tokens that a command turns out to cost beside the `paid` that it has taken. By default as [`Self::take`]
-    /// does. A limiter that takes less of a command that costs more than a user can ever have has to look at both together:
-    /// otherwise such a command never gets through.
+    /// Charges `more` tokens that a command turned out to cost beyond the `paid` ones. Calls
+    /// [`Self::take`] by default.
+    ///
+    /// A limiter that caps the charge of commands above its burst must look at the sum of both:
+    /// otherwise such a command is never accepted.
     ///
     /// # Errors
     ///
-    /// As [`Self::take`]. What was paid is not returned, and the command, when it comes again, pays it again.
+    /// As [`Self::take`]. The `paid` tokens are not refunded, and a retry of the command pays them
+    /// again.
     fn charge_more(
         &self,
         user: &UserId,
@@ -37,10 +42,11 @@ pub trait RateLimiter: Send + Sync {
         self.take(user, more, now)
     }
 
-    /// Returns what a command took that was refused all the same, since an earlier one comes first
-    /// ([`Code::SenderOrder`](crate::Code::SenderOrder)). Returns how long to wait, as [`Self::take`] does.
+    /// Refunds a command that was charged and then refused because an earlier one must be retried
+    /// first ([`Code::SenderOrder`](crate::Code::SenderOrder)). Returns the time to wait, as
+    /// [`Self::take`] does.
     ///
-    /// By default nothing is returned, and there is nothing to wait for.
+    /// By default nothing is refunded, and the wait is zero.
     fn refund(&self, user: &UserId, cost: u32, now: Timestamp) -> Duration {
         let _ = (user, cost, now);
         Duration::ZERO
@@ -57,13 +63,15 @@ impl RateLimiter for Unlimited {
     }
 }
 
-/// A token bucket for each user who was active lately, on this node.
+/// A token bucket for each recently active user, on this node.
 #[derive(Debug)]
 pub struct TokenBuckets(Buckets<UserId>);
 
 impl TokenBuckets {
-    /// `per_second` tokens a second on average, `burst` at once. A command that costs more than `burst` costs all of it.
-    /// Remembers up to 100,000 active users, about 100 bytes each.
+    /// Creates buckets that earn `per_second` tokens a second and hold at most `burst`.
+    ///
+    /// A command that costs more than `burst` costs all of it. The table holds up to 100,000 active
+    /// users, about 100 bytes each.
     pub fn new(per_second: u32, burst: u32) -> Self {
         let allowance = Allowance {
             amount: per_second.max(1).into(),
@@ -98,7 +106,7 @@ impl RateLimiter for TokenBuckets {
 mod tests {
     use super::*;
 
-    /// A bucket keeps its burst and rate also when the clock goes backwards.
+    /// A bucket respects its burst and rate also when the clock goes backwards.
     #[test]
     fn bucket_allows_burst_then_rate() {
         let limiter = TokenBuckets::new(10, 3);

@@ -1,8 +1,9 @@
-//! The traits that adapters implement and embedders plug in. All are object-safe and held as `Arc<dyn …>`.
+//! The traits that adapters implement and embedders plug in. All are object-safe and held as
+//! `Arc<dyn …>`.
 //!
-//! | module | port | who implements it |
+//! | module | port | implementations |
 //! |---|---|---|
-//! | `store` | [`Store`] and its parts | memory, sled, SQL; your own: `docs/store.md` in the repository makes one |
+//! | `store` | [`Store`] and its parts | memory, sled, SQL; your own: `docs/store.md` in the repository builds one |
 //! | `auth` | [`Authenticator`] | the embedder |
 //! | `hooks` | [`Hooks`] | the embedder |
 //! | `bus` | [`Bus`] | memory; brokers later |

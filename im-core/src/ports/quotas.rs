@@ -1,4 +1,4 @@
-//! How much may a stranger use?
+//! Quotas of addresses and users.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,31 +8,33 @@ use crate::time::Timestamp;
 
 use super::allowance::{Allowance, Buckets};
 
-/// Who pays for something.
+/// The party that is charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payer<'a> {
-    /// Everybody at an address (of IPv6, one /64), whoever they say they are.
+    /// An address (of IPv6, one /64), whichever users connect from it.
     Address(IpAddr),
-    /// A user, wherever they are.
+    /// A user, on whichever address.
     User(&'a UserId),
 }
 
-/// What is paid for.
+/// The resource that is charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
-    /// New sessions. Paid by an address.
+    /// New sessions. Charged to an address.
     Sessions,
-    /// Rooms made by `create`, and direct rooms made by their first message. Paid by an address and by a user.
+    /// Rooms created by `create`, and direct rooms created by their first message. Charged to an
+    /// address and to a user.
     Rooms,
-    /// Connections, requests and frames, refused ones too. Paid by an address.
+    /// Connections, requests and frames, including refused ones. Charged to an address.
     Commands,
-    /// Bytes of contents, members and state that are stored, with some 128 for each record. Paid by a user.
+    /// Bytes of contents, memberships and state that are stored, with some 128 for each record.
+    /// Charged to a user.
     Bytes,
 }
 
 impl Resource {
-    /// Its name in metrics and words.
+    /// Its name in metrics and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
@@ -43,16 +45,17 @@ impl Resource {
     }
 }
 
-/// Bounds what one address and one user may use, beside the [`RateLimiter`](super::RateLimiter). None by default
-/// ([`NoQuotas`]): an embedder who knows every user by name needs none, and addresses say little behind a proxy.
+/// Bounds the use of one address and one user, beside the [`RateLimiter`](super::RateLimiter).
 ///
-/// What is over is refused with [`Code::RateLimited`](crate::Code::RateLimited) and the time to wait.
+/// None by default ([`NoQuotas`]): an embedder that knows its users needs none, and behind a proxy
+/// addresses say little. Use beyond a quota is refused with
+/// [`Code::RateLimited`](crate::Code::RateLimited) and the time to wait.
 pub trait Quotas: Send + Sync {
-    /// Takes so much of what the payer may use at `now`. Never waits itself.
+    /// Charges `amount` to the payer at `now`. Never waits itself.
     ///
     /// # Errors
     ///
-    /// How long until it is allowed.
+    /// The time until the amount is available.
     fn take(
         &self,
         payer: Payer<'_>,
@@ -61,24 +64,29 @@ pub trait Quotas: Send + Sync {
         now: Timestamp,
     ) -> Result<(), Duration>;
 
-    /// Returns what was taken for something that was not done: sessions, rooms and bytes of which nothing was stored, since the
-    /// store or another bound refused the command, or it was a duplicate; and the command itself where it was refused because
-    /// an earlier send comes first ([`Code::SenderOrder`](crate::Code::SenderOrder)). Where the store cannot say whether it has stored
-    /// something, it is returned as well: the client sends the same again.
+    /// Refunds the charge of an operation that was not done.
     ///
-    /// By default nothing is returned: commands that store nothing then use up the quota all the same.
+    /// These are: sessions, rooms and bytes of which nothing was stored, since the store or another
+    /// bound refused the command or it was a duplicate; and the command itself if it was refused
+    /// because an earlier send must be retried first
+    /// ([`Code::SenderOrder`](crate::Code::SenderOrder)). An unknown outcome of the store is
+    /// refunded as well: the client retries the same command.
+    ///
+    /// By default nothing is refunded: commands that store nothing then use up the quota all the
+    /// same.
     fn refund(&self, payer: Payer<'_>, resource: Resource, amount: u64, now: Timestamp) {
         let _ = (payer, resource, amount, now);
     }
 
-    /// Whether anybody's use of the resource is bounded. Where it is not, the engine leaves out what it would do to count it: for
-    /// rooms, a read of the store for each message to a direct room that nobody is subscribed to here.
+    /// Returns whether any use of the resource is bounded. If not, the engine omits the work of
+    /// counting it: for rooms, one store read per message to a direct room without subscribers on
+    /// this node.
     fn limits(&self, _: Resource) -> bool {
         true
     }
 }
 
-/// No bounds.
+/// No quotas.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoQuotas;
 
@@ -92,10 +100,11 @@ impl Quotas for NoQuotas {
     }
 }
 
-/// An [`Allowance`] for each address and each user, on this node and in memory: what was used is forgotten with the process.
+/// An [`Allowance`] for each address and each user, on this node and in memory: a restart resets
+/// all use.
 ///
-/// Each allowance remembers up to 100,000 addresses or users that were active lately, about 100 bytes each; while none of them
-/// has its whole allowance again, newcomers are refused for a second.
+/// Each allowance tracks up to 100,000 recently active addresses or users, about 100 bytes each;
+/// while none of them has its whole allowance again, new ones are refused for a second.
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,7 +126,7 @@ pub struct Allowances {
 }
 
 impl Allowances {
-    /// No bounds yet.
+    /// Creates quotas without bounds.
     pub fn none() -> Self {
         Self::default()
     }
@@ -129,21 +138,22 @@ impl Allowances {
         self
     }
 
-    /// Bounds the rooms that an address makes.
+    /// Bounds the rooms that an address creates.
     #[must_use]
     pub fn rooms_per_address(mut self, allowance: Allowance) -> Self {
         self.address_rooms = Some(Buckets::new(allowance));
         self
     }
 
-    /// Bounds the frames and requests of an address, in tokens of the [`RateLimiter`](super::RateLimiter).
+    /// Bounds the frames and requests of an address, in tokens of the
+    /// [`RateLimiter`](super::RateLimiter).
     #[must_use]
     pub fn commands_per_address(mut self, allowance: Allowance) -> Self {
         self.address_commands = Some(Buckets::new(allowance));
         self
     }
 
-    /// Bounds the rooms that a user makes.
+    /// Bounds the rooms that a user creates.
     #[must_use]
     pub fn rooms_per_user(mut self, allowance: Allowance) -> Self {
         self.user_rooms = Some(Buckets::new(allowance));

@@ -1,18 +1,20 @@
-//! How long messages are kept: the embedder says.
+//! Retention of messages: the embedder's policy.
 
 use std::time::Duration;
 
 use crate::state::{Keep, RoomRecord};
 use crate::time::Timestamp;
 
-/// Says what each room keeps of its log. The engine asks for each room in turn, again and again, and trims by the answer.
+/// Decides how much of its log each room retains.
+///
+/// The engine calls it for each room in turn, repeatedly, and trims accordingly.
 ///
 /// ```
 /// use im_core::ports::RetentionPolicy;
 /// use im_core::state::{Keep, RoomRecord};
 /// use im_core::Timestamp;
 ///
-/// /// Lobbies keep the last thousand events, everything else all.
+/// /// Lobbies retain the last thousand events, other rooms all.
 /// struct Lobbies;
 ///
 /// impl RetentionPolicy for Lobbies {
@@ -23,17 +25,19 @@ use crate::time::Timestamp;
 /// }
 /// ```
 pub trait RetentionPolicy: Send + Sync {
-    /// What this room keeps. Called often: it answers at once, from what it knows. What is removed does not come back
-    /// when the answer changes.
+    /// Returns what this room retains.
+    ///
+    /// Called often: it must return at once, without I/O. Trimmed events are not restored when the
+    /// result changes.
     fn keep(&self, room: &RoomRecord, now: Timestamp) -> Keep;
 
-    /// Whether any room is ever to lose anything. If not, the rooms are not gone through.
+    /// Returns whether any room may ever lose events. If not, the engine does not scan the rooms.
     fn is_needed(&self) -> bool {
         true
     }
 }
 
-/// The same for every room. Keeps everything by default.
+/// One rule for every room. Retains everything by default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,11 +47,11 @@ pub trait RetentionPolicy: Send + Sync {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
-    /// Events older than this go.
+    /// Maximum age: older events are trimmed.
     pub age: Option<Duration>,
-    /// Each room keeps so many of its last events.
+    /// Maximum number of events per room: the last ones are retained.
     pub count: Option<u64>,
-    /// Each room keeps so many bytes of content.
+    /// Maximum bytes of content per room.
     pub bytes: Option<u64>,
 }
 

@@ -1,5 +1,7 @@
-//! What an append does to a room. Every store calls [`plan`] inside its commit and writes what it says, so that who
-//! may, what is a duplicate, and which seq comes next are decided in one place and at one moment.
+//! The effect of an append on a room.
+//!
+//! Every store calls [`plan`] inside its commit and writes the result. So permissions, duplicates
+//! and the next seq are decided in one place and at one moment.
 
 use crate::code::Code;
 use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
@@ -9,128 +11,131 @@ use crate::wire::{Content, Event, Limits, MemberChange, Role, RoomKind};
 use super::dedup::{IdempotencyKey, IdempotencyRecord};
 use super::room::{Membership, RoomRecord};
 
-/// Something to be added to a room's log.
+/// A request to append to a room's log.
 #[derive(Debug, Clone)]
 pub struct Append {
     /// The room.
     pub room: RoomId,
-    /// On whose authority.
+    /// The authority of the append.
     pub authority: Authority,
-    /// What.
+    /// The act.
     pub act: Act,
-    /// When the engine accepted it.
+    /// The time at which the engine accepted it.
     pub at: Timestamp,
-    /// How many members the room may have.
+    /// The maximum number of members of the room.
     pub max_members: u32,
 }
 
 /// On whose authority an append is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// The service's, also where a hook has allowed the act: only what would break the room is checked.
+    /// The service's, also where a hook allowed the act: only the room's own invariants are
+    /// checked.
     Service,
-    /// This user's: their membership and the room's kind decide, in the commit.
+    /// A user's: their membership and the room's kind decide, inside the commit.
     User(UserId),
 }
 
-/// What is done.
+/// The change that an append makes.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// An event of the embedder's or the users' own.
+    /// Append an event of the embedder or of a user.
     Post {
         /// The event.
         event: NewEvent,
-        /// How to make the room if there is none, without an event of its own. For direct rooms and inboxes.
+        /// How to create the room if it does not exist, without an event of its own. For direct
+        /// rooms and inboxes.
         seed: Option<RoomSeed>,
     },
-    /// Make the room; its first event tells who is in it.
+    /// Create the room; its first event lists its members.
     Create {
-        /// Who makes it.
+        /// The creator.
         by: UserId,
-        /// What it is to be.
+        /// The properties of the room.
         seed: RoomSeed,
     },
-    /// Change who is in it.
+    /// Change a membership.
     Change {
-        /// Who does it.
+        /// The user that makes the change.
         by: UserId,
-        /// What becomes of whom.
+        /// The change.
         intent: Intent,
     },
 }
 
-/// An event that has no place yet.
+/// An event without a position.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// Who sends it.
+    /// The sender.
     pub from: UserId,
-    /// What sort of event.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// What it says, after hooks.
+    /// The content, after hooks.
     pub content: Content,
-    /// What makes a retry a retry. Without it every append is a new one.
+    /// The idempotency key. Without one, every append is a new one.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// What a new room is to be.
+/// The properties of a new room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomSeed {
     /// Its kind.
     pub kind: RoomKind,
     /// Whether anyone may join.
     pub open: bool,
-    /// Its first members. Each user once.
+    /// Its first members, each user once.
     pub members: Vec<(UserId, Role)>,
 }
 
-/// A wish about membership.
+/// A requested change of membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// The actor comes in.
+    /// The actor becomes a member.
     Join,
-    /// The actor goes out.
+    /// The actor leaves.
     Leave,
-    /// Another comes in, or gets another role.
+    /// Another user becomes a member, or gets another role.
     Add(UserId, Role),
-    /// Another goes out.
+    /// Another user is removed.
     Remove(UserId),
-    /// Another goes out and stays out.
+    /// Another user is removed and banned.
     Ban(UserId),
-    /// Another may come back.
+    /// The ban of another user is lifted.
     Unban(UserId),
 }
 
-/// What a store knows about the room at the moment of the commit, earlier appends of the same batch included.
+/// The store's view of the room at the moment of the commit, including earlier appends of the same
+/// batch.
 pub trait View {
     /// The store's own error.
     type Error;
-    /// The room, if it exists.
+    /// Returns the room, if it exists.
     ///
     /// # Errors
     ///
-    /// The store could not say.
+    /// The store's read failed.
     fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, Self::Error>;
-    /// How `user` stands to the room.
+    /// Returns the membership of `user`.
     ///
     /// # Errors
     ///
-    /// The store could not say.
+    /// The store's read failed.
     fn membership(
         &self,
         room: &RoomRecord,
         user: &UserId,
     ) -> Result<Option<Membership>, Self::Error>;
-    /// Whether a member beside `user` is an owner of the room.
+    /// Returns whether the room has an owner other than `user`.
     ///
     /// # Errors
     ///
-    /// The store could not say.
+    /// The store's read failed.
     fn another_owner(&self, room: &RoomRecord, user: &UserId) -> Result<bool, Self::Error>;
-    /// The send that was made under this id, in the room's present incarnation.
+    /// Returns the record of the send with this id, in the room's current incarnation.
     ///
     /// # Errors
     ///
-    /// The store could not say.
+    /// The store's read failed.
     fn idempotency_record(
         &self,
         room: &RoomRecord,
@@ -139,34 +144,34 @@ pub trait View {
     ) -> Result<Option<IdempotencyRecord>, Self::Error>;
 }
 
-/// What to write.
+/// The decision about an append that is not refused.
 #[derive(Debug, Clone)]
 pub enum Plan {
     /// Write all of this in one commit.
     Commit(Box<Commit>),
-    /// Write nothing: it was done before, there.
+    /// Write nothing: an earlier send did it, as recorded here.
     Duplicate {
         /// The room's epoch.
         epoch: Epoch,
-        /// The first send's record; for a membership that is as wished already, the head.
+        /// The record of the first send; for a membership that is already as requested, the head.
         record: IdempotencyRecord,
     },
 }
 
-/// All that one append writes.
+/// Everything that one append writes.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// The event, with its place.
+    /// The event, with its position.
     pub event: Event,
     /// The room after it.
     pub room: RoomRecord,
     /// The memberships that change; `None` removes one.
     pub memberships: Vec<(UserId, Option<Membership>)>,
-    /// The dedup record, under (room, sender, id).
+    /// The idempotency record, under (room, sender, id).
     pub send: Option<(MessageId, IdempotencyRecord)>,
 }
 
-/// Why an append was refused. Nothing was written.
+/// The reason why an append was refused. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -176,15 +181,15 @@ pub enum Refusal {
     /// The room exists already.
     #[error("the room exists already")]
     Exists,
-    /// A room of this id exists, and the actor may not know more of it.
+    /// A room with this id exists, and the actor may not learn more about it.
     #[error("this room id cannot be used; choose another")]
     IdTaken,
-    /// The only owner would leave others behind.
+    /// The only owner would leave the other members without one.
     #[error(
         "you are the only owner of this room: make another member an owner first (member, act add, role owner)"
     )]
     LastOwner,
-    /// The actor is not in the room, and strangers are not told that it exists.
+    /// The actor is not a member, and non-members do not learn that the room exists.
     #[error("there is no such room")]
     Stranger,
     /// The actor's role does not suffice.
@@ -197,26 +202,26 @@ pub enum Refusal {
     #[error("this message id was used for other content; choose a new one")]
     Conflict,
     /// The members of such a room cannot change.
-    #[error("the members of such a room do not change")]
+    #[error("the members of a room of this kind cannot change")]
     FixedMembers,
-    /// The room has as many members as it may have.
-    #[error("the room has as many members as it may have")]
+    /// The room has reached its maximum number of members.
+    #[error("the room has reached its maximum number of members")]
     Full,
-    /// The room's log has reached the last seq but one: what comes behind an event can always be told.
+    /// The room's log has reached the last seq but one: every event has a next seq.
     #[error("the room's log is full")]
     Exhausted,
-    /// The id stands for users who were erased: nobody can have it.
-    #[error("this user id stands for users who were erased; nobody can have it")]
+    /// The id is reserved for erased users: no user can have it.
+    #[error("this user id is reserved for erased users; use another")]
     Reserved,
-    /// What is imported does not go on from what was imported before.
+    /// The import does not continue where its last part ended.
     #[error(
-        "what is imported must go on from what was imported before, each user, event and message id once"
+        "an import must continue where its last part ended, with each user, event and message id once"
     )]
     NotNext,
 }
 
 impl Refusal {
-    /// The code to answer with.
+    /// The code of the refusal.
     pub const fn code(self) -> Code {
         match self {
             Self::NoSuchRoom | Self::Stranger => Code::NotFound,
@@ -232,12 +237,12 @@ impl Refusal {
     }
 }
 
-/// Why there is no plan.
+/// The reason why there is no plan.
 #[derive(Debug)]
 pub enum PlanError<E> {
-    /// The rules refuse it.
+    /// The rules refuse the append.
     Refused(Refusal),
-    /// The store could not say what the rules need to know.
+    /// The store could not read what the rules need.
     Store(E),
 }
 
@@ -247,9 +252,11 @@ impl<E> From<Refusal> for PlanError<E> {
     }
 }
 
-/// Decides what `append` does, given what `view` knows. `fresh` gives the epoch for a room that is made.
+/// Decides what `append` does, based on `view`. `new_epoch` returns the epoch of a room that is
+/// created.
 ///
-/// The order of the decisions is part of the contract: a duplicate is recognised before membership is looked at.
+/// The order of the decisions is part of the contract: a duplicate is recognised before membership
+/// is checked.
 ///
 /// # Errors
 ///
@@ -346,9 +353,11 @@ fn plan_create<E>(
     Ok(Plan::Commit(Box::new(commit)))
 }
 
-/// Decides about a room that is to be made and exists. Its owner, who asks for what it is already, is answered as if asking
-/// again, since the first answer may have been lost. Members learn that it exists, and strangers to a closed room no more than
-/// that its id cannot be used.
+/// Decides about the creation of a room that exists.
+///
+/// If its owner requests what the room already is, the request counts as a retry, since the first
+/// ack may have been lost. Members learn that the room exists; non-members of a closed room learn
+/// only that its id cannot be used.
 fn plan_create_again<V: View>(
     append: &Append,
     seed: &RoomSeed,
@@ -371,7 +380,7 @@ fn plan_create_again<V: View>(
     Ok(as_wished(append, room))
 }
 
-/// The answer where nothing is to be written: the head.
+/// The result where nothing has to be written: the head.
 fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
     let record = IdempotencyRecord { seq: room.head, at: append.at, hash: Default::default() };
     Plan::Duplicate { epoch: room.epoch, record }
@@ -379,7 +388,7 @@ fn as_wished(append: &Append, room: &RoomRecord) -> Plan {
 
 type Memberships = Vec<(UserId, Option<Membership>)>;
 
-/// A room with no event yet, and the memberships of its first members.
+/// A room without events, and the memberships of its first members.
 fn found(
     append: &Append,
     seed: &RoomSeed,
@@ -420,7 +429,8 @@ fn plan_change<V: View>(
         && !room.open
         && view.membership(&room, actor).map_err(PlanError::Store)?.is_none()
     {
-        // Before anything else, so that strangers do not learn whether a closed room exists, nor where its log ends.
+        // This check comes first, so that non-members learn neither whether a closed room exists
+        // nor where its log ends.
         return Err(Refusal::Stranger.into());
     }
     if matches!(room.kind, RoomKind::Direct | RoomKind::Inbox) {
@@ -435,7 +445,8 @@ fn plan_change<V: View>(
     let Some((change, membership)) = effect(&room, by, intent, held)? else {
         return Ok(as_wished(append, &room));
     };
-    // Who gives up a role of their own; what the service takes from somebody is its own decision.
+    // Only a user who gives up their own ownership is checked; a removal by the service is the
+    // service's decision.
     let resigns = target == by && is_owner(held) && !is_owner(membership);
     if resigns && room.members > 1 && !view.another_owner(&room, by).map_err(PlanError::Store)? {
         return Err(Refusal::LastOwner.into());
@@ -462,7 +473,7 @@ const fn is_owner(membership: Option<Membership>) -> bool {
     matches!(membership, Some(Membership::Member(Role::Owner)))
 }
 
-/// Whether somebody who stands like `actor` may do this to somebody who stands like `held`.
+/// Checks whether a user with membership `actor` may do this to a user with membership `held`.
 fn may_change(
     room: &RoomRecord,
     intent: &Intent,
@@ -479,7 +490,8 @@ fn may_change(
         (Intent::Leave, _) | (Intent::Join, Some(_)) => Ok(()),
         (Intent::Join, None) if room.open => Ok(()),
         (_, None) if !room.open => Err(Refusal::Stranger),
-        // A role may be given by those who stand above it and above whoever gets it; owners may give any.
+        // The actor's role must be above the assigned role and above the target's role; owners may
+        // assign any.
         (Intent::Add(_, given), Some(role)) => {
             let above = role > *given && target_role.is_none_or(|target| role > target);
             if role >= Role::Moderator && (above || role == Role::Owner) {
@@ -498,7 +510,7 @@ fn may_change(
 
 type Effect = Option<(MemberChange, Option<Membership>)>;
 
-/// What changes; `None` if everything is as wished already.
+/// The effect; `None` if everything is already as requested.
 fn effect(
     room: &RoomRecord,
     by: &UserId,
@@ -540,7 +552,7 @@ fn effect(
 }
 
 impl Intent {
-    /// Whom it is about, if it is not the actor.
+    /// The user concerned, if it is not the actor.
     pub fn target(&self) -> Option<&UserId> {
         match self {
             Self::Join | Self::Leave => None,
@@ -552,7 +564,7 @@ impl Intent {
 }
 
 fn members_event(by: &UserId, changes: &[MemberChange]) -> Result<NewEvent, Refusal> {
-    // One entry has at most some 100 bytes, and the number of members is bounded.
+    // One entry has at most about 100 bytes, and the number of members is bounded.
     let limits =
         Limits { max_content_bytes: usize::MAX, max_values: usize::MAX, ..Limits::default() };
     let content =

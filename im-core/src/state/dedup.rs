@@ -1,4 +1,4 @@
-//! When two sends are one: the same sender, the same id, the same content.
+//! Dedup of sends: same sender, same id, same content.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,11 +7,11 @@ use crate::id::{EventKind, MessageId, Seq};
 use crate::time::Timestamp;
 use crate::wire::Value;
 
-/// SHA-256 of what was submitted, in a form that does not depend on encoding or on the order of keys.
+/// SHA-256 of kind and content as submitted, independent of encoding and of the order of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct ContentHash(pub [u8; 32]);
 
-/// What makes a retry a retry, together with room and sender.
+/// The idempotency key of a send, together with room and sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The id that the sender chose.
@@ -20,21 +20,22 @@ pub struct IdempotencyKey {
     pub hash: ContentHash,
 }
 
-/// What is remembered of a send for as long as its room lives.
+/// The record of a send, stored as long as its room exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRecord {
-    /// Where it went.
+    /// The position of the event.
     pub seq: Seq,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub at: Timestamp,
-    /// What it said.
+    /// The hash of its kind and content.
     pub hash: ContentHash,
 }
 
 /// Hashes kind and content as submitted.
 ///
-/// Every value is written as a tag, its length where it has one, and its bytes, keys of maps sorted: no two different
-/// contents give the same input, and the same content gives the same input in both encodings.
+/// Every value is written as a tag, its length where it has one, and its bytes, keys of maps
+/// sorted: no two different contents have the same hash input, and the same content has the same
+/// input in both encodings.
 pub fn content_hash(kind: &EventKind, content: &Value) -> ContentHash {
     let mut hash = Sha256::new();
     feed_bytes(&mut hash, b'k', kind.as_str().as_bytes());

@@ -1,25 +1,26 @@
-//! What is left of a user who was erased: the places of their events, and nothing that tells whose they were.
+//! Erasure of a user: their events keep their positions, without content and name.
 
 use crate::id::{EventKind, UserId};
 use crate::wire::{Content, Event, Limits, Map, StateUpdate, Value};
 
 use super::room::RoomRecord;
 
-/// What one step of an erasure has done.
+/// The result of one step of an erasure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Erased {
-    /// Events that were changed by this call.
+    /// Events changed by this call.
     pub events: u64,
     /// There may be more: call again.
     pub more: bool,
 }
 
 impl Event {
-    /// The event as it stands once `user` was erased; `None` if that changes nothing.
+    /// The event after the erasure of `user`; `None` if the erasure does not change it.
     ///
-    /// What the user sent is an event of kind `im.erased` with an empty map as its content, no message id, and
-    /// [`UserId::erased`] as its sender; epoch, seq and time stay. A change of members stays what it is, since others
-    /// may stand in it and their coming and going must not be lost: only the user's id in it is replaced.
+    /// An event that the user sent becomes one of kind `im.erased` with an empty map as its
+    /// content, no message id, and [`UserId::erased`] as its sender; epoch, seq and time stay. A
+    /// membership change keeps its kind, since it may name others whose joins and leaves must not
+    /// be lost: only the user's id in it is replaced.
     pub fn without(&self, user: &UserId) -> Option<Self> {
         let sent = self.from == *user;
         let (kind, id, content) = if self.kind == EventKind::members() {
@@ -40,15 +41,15 @@ impl Event {
 }
 
 impl StateUpdate {
-    /// The update as it stands once `user` was erased: unset, by nobody, with the same stamp. `None` if that changes
-    /// nothing.
+    /// The update after the erasure of `user`: a tombstone from [`UserId::erased`] with the same
+    /// stamp. `None` if the erasure does not change it.
     pub fn without(&self, user: &UserId) -> Option<Self> {
         (self.from == *user).then(|| Self { from: UserId::erased(), value: None, ..self.clone() })
     }
 }
 
 impl RoomRecord {
-    /// An event of the room was replaced by what [`Event::without`] gave.
+    /// Accounts for the replacement of an event of the room by the result of [`Event::without`].
     pub fn replace(&mut self, old: &Event, new: &Event) {
         let size = |event: &Event| event.content.packed().len() as u64;
         self.bytes = self.bytes.saturating_sub(size(old)).saturating_add(size(new));
@@ -79,7 +80,7 @@ fn nothing() -> Content {
     pack(&Map::default().into())
 }
 
-/// What was taken once is taken again: it has been within the limits of its time.
+/// Packs without limits: the value was within the limits that held when it was accepted.
 fn pack(value: &Value) -> Content {
     let limits = Limits {
         max_content_bytes: usize::MAX,

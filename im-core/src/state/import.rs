@@ -1,4 +1,4 @@
-//! Putting a room into a store that was taken out of another one.
+//! Import of a room that was exported from another store.
 
 use crate::id::{Epoch, EventKind, MessageId, RoomId, Seq, UserId};
 use crate::time::Timestamp;
@@ -8,7 +8,7 @@ use super::append::Refusal;
 use super::dedup::{ContentHash, IdempotencyRecord};
 use super::room::{Membership, RoomRecord};
 
-/// What a room that is to be imported is.
+/// The properties of a room to be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedRoom {
     /// Its id.
@@ -17,40 +17,42 @@ pub struct ImportedRoom {
     pub kind: RoomKind,
     /// Whether anyone may join.
     pub open: bool,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// The seq of the first event that will come; at least 1. Beyond that, what stood before it is told as trimmed.
+    /// The seq of the first event of the import; at least 1. If it is greater, the events before it
+    /// count as trimmed.
     pub first: Seq,
 }
 
-/// A part of it. Empty parts do nothing.
+/// A part of the import. Empty parts do nothing.
 #[derive(Debug, Clone, Default)]
 pub struct ImportedPart {
-    /// Who stands to it, and how. Each user once in the whole import.
+    /// Memberships. Each user once in the whole import.
     pub memberships: Vec<(UserId, Membership)>,
-    /// The events that come next, in their order.
+    /// The next events, in their order.
     pub events: Vec<ImportedEvent>,
 }
 
-/// One of its events.
+/// An event of the import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedEvent {
-    /// Its place, which must be the next one: so a part that is handed over twice is noticed.
+    /// Its seq, which must be the next one: a part that is sent twice is refused.
     pub seq: Seq,
-    /// Who sent it.
+    /// The sender.
     pub from: UserId,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub at: Timestamp,
-    /// What sort of event.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// The id that its sender chose, and the hash of what was submitted: a retry is known again.
+    /// The id that the sender chose, and the hash of what was submitted: the store recognises a
+    /// retry.
     pub send: Option<(MessageId, ContentHash)>,
-    /// What it says.
+    /// The content.
     pub content: Content,
 }
 
 impl ImportedRoom {
-    /// The room before its first part, in a life of its own.
+    /// The room before its first part, in an epoch of its own.
     pub fn begin(&self, epoch: Epoch) -> RoomRecord {
         let first = self.first.max(Seq::FIRST);
         RoomRecord {
@@ -68,11 +70,11 @@ impl ImportedRoom {
     }
 }
 
-/// What an event of an import writes: see [`RoomRecord::import`].
+/// The writes of one event of an import: see [`RoomRecord::import`].
 pub type ImportedCommit = (Event, Option<(MessageId, IdempotencyRecord)>);
 
 impl RoomRecord {
-    /// Takes the next event of an import. Gives what is to be written in one commit with the record.
+    /// Adds the next event of an import. Returns what to write in one commit with the record.
     ///
     /// # Errors
     ///

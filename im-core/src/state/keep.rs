@@ -1,11 +1,12 @@
-//! What a room keeps of its log, and what goes.
+//! The part of a log that a room retains.
 
 use crate::id::Seq;
 use crate::time::Timestamp;
 
 use super::room::RoomRecord;
 
-/// What a room keeps of its log. The oldest event goes as long as one of these says so.
+/// The part of a log that a room retains. The oldest event is trimmed while any of these rules
+/// demands it.
 ///
 /// ```
 /// use im_core::state::Keep;
@@ -15,41 +16,42 @@ use super::room::RoomRecord;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keep {
-    /// Events that were accepted before this go, up to the first that was not: order comes from seq alone, so what
-    /// stands behind a younger event stays with it.
+    /// Events accepted before this are trimmed, up to the first that was not: order comes from seq
+    /// alone, so older events behind a younger one stay with it.
     pub after: Option<Timestamp>,
-    /// No more than so many events stay. 0 keeps none.
+    /// Maximum number of events retained. 0 retains none.
     pub count: Option<u64>,
-    /// No more than so many bytes of packed content stay. 0 keeps none but events of no bytes, of which there are none.
+    /// Maximum bytes of packed content retained. 0 retains only events of no bytes, of which there
+    /// are none.
     pub bytes: Option<u64>,
 }
 
-/// What a trim has removed.
+/// The result of a trim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trimmed {
-    /// The first event still kept; the head's seq + 1 if none is.
+    /// The first retained event; head + 1 if there is none.
     pub first: Seq,
-    /// How many events this call removed.
+    /// The number of events that this call removed.
     pub removed: u64,
-    /// It stopped at its limit: call again, there may be more to remove.
+    /// The call stopped at its limit: call again, there may be more to remove.
     pub more: bool,
 }
 
 impl Keep {
-    /// Everything.
+    /// Retains everything.
     pub const ALL: Self = Self { after: None, count: None, bytes: None };
 
-    /// Whether nothing is ever to go.
+    /// Returns whether nothing is ever trimmed.
     pub const fn is_all(&self) -> bool {
         self.after.is_none() && self.count.is_none() && self.bytes.is_none()
     }
 
-    /// Whether the oldest event of `room`, which was accepted `at`, is to go.
+    /// Returns whether the oldest event of `room`, accepted at `at`, is to be trimmed.
     pub fn drops(&self, room: &RoomRecord, at: Timestamp) -> bool {
         room.kept() > 0 && (self.drops_some(room) || self.after.is_some_and(|after| at < after))
     }
 
-    /// Whether number or bytes alone say that something has to go: known without a look at the log.
+    /// Returns whether number or bytes alone demand a trim: no read of the log is needed.
     pub fn drops_some(&self, room: &RoomRecord) -> bool {
         self.count.is_some_and(|count| room.kept() > count)
             || self.bytes.is_some_and(|bytes| room.bytes > bytes)
@@ -57,19 +59,21 @@ impl Keep {
 }
 
 impl RoomRecord {
-    /// How many events are kept.
+    /// The number of retained events.
     pub fn kept(&self) -> u64 {
         (self.head.get() + 1).saturating_sub(self.first.get())
     }
 
-    /// Takes the oldest events off the room's record, as far as `keep` says and at most `limit` (at least 1) of them.
-    /// `oldest` gives time and bytes of packed content of the events from `first` on, and is read no further than
-    /// needed. Every store calls this inside its commit, removes the events before the new `first`, and writes the
-    /// record, all at once.
+    /// Trims the oldest events off the room's record according to `keep`, at most `limit` (at
+    /// least 1) of them.
+    ///
+    /// `oldest` yields time and bytes of packed content of the events from `first` on, and is read
+    /// no further than needed. Every store calls this inside its commit, removes the events before
+    /// the new `first`, and writes the record, all at once.
     ///
     /// # Errors
     ///
-    /// Those of `oldest`; the record is then of no use.
+    /// Those of `oldest`; the record is then invalid and must be discarded.
     pub fn trim<E>(
         &mut self,
         keep: &Keep,
@@ -88,7 +92,8 @@ impl RoomRecord {
                     more = true;
                     break;
                 }
-                // It stays at the last seq that there is: a log that is full to its end keeps that event.
+                // `first` saturates at the last possible seq: a log that is completely full keeps
+                // that event.
                 self.first = self.first.next();
                 self.bytes = self.bytes.saturating_sub(bytes);
             }

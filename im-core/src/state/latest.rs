@@ -1,4 +1,5 @@
-//! Latest-wins state: of two updates to a key, the one with the greater stamp stays, in whatever order they come.
+//! Latest-wins state: of two updates to a key the one with the greater stamp wins, in any order of
+//! arrival.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,16 +10,16 @@ use crate::id::{StateKey, UserId};
 use crate::time::Stamp;
 use crate::wire::StateUpdate;
 
-/// How much state a room may hold.
+/// Bounds of a room's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StateLimits {
     /// Keys with a value. 256 by default.
     pub max_keys: usize,
-    /// Bytes of all values, packed. 64 KiB by default; the worst case in memory is about twice that for each room
-    /// that has readers.
+    /// Bytes of all values, packed. 64 KiB by default; the worst case in memory is about twice that
+    /// for each room that has subscribers.
     pub max_bytes: usize,
-    /// Keys that were unset and are remembered as such. 256 by default.
+    /// Maximum number of tombstones. 256 by default.
     pub max_tombstones: usize,
 }
 
@@ -28,38 +29,39 @@ impl Default for StateLimits {
     }
 }
 
-/// What became of an update.
+/// The outcome of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
-    /// It is the newest: it was taken.
+    /// The update is the newest and was applied.
     Applied,
-    /// Something as new or newer is held: it was discarded.
+    /// The stored entry is as new or newer: the update was discarded.
     Stale,
-    /// It would break a limit: it was refused.
+    /// The update would exceed a limit and was refused.
     Full,
 }
 
-/// Bytes of an entry beside its key and value: the update, names of room and user, counts of shared parts, its share of the
-/// tree.
+/// Bytes of an entry beside its key and value: the update, ids of room and user, reference counts,
+/// its share of the tree.
 const ENTRY_OVERHEAD: usize = 384;
 
 /// The state of one room.
 ///
-/// Invariants: for each key the update with the greatest stamp seen; at most `max_tombstones` keys without a value,
-/// and an update to a key that is not held is taken only if it is newer than every tombstone that was dropped.
+/// Invariants: for each key, the entry is the update with the greatest stamp seen. At most
+/// `max_tombstones` keys have no value. An update to a key without an entry is applied only if it
+/// is newer than every purged tombstone.
 #[derive(Debug, Clone, Default)]
 pub struct StateMap {
     entries: BTreeMap<StateKey, Arc<StateUpdate>>,
     tombstones: usize,
     bytes: usize,
-    /// The greatest stamp of a tombstone that was dropped.
+    /// The greatest stamp of a purged tombstone.
     purged_stamp: Option<Stamp>,
     /// All entries' [`fingerprint`]s, combined by exclusive or.
     digest: u64,
 }
 
 impl StateMap {
-    /// Makes a map again of what was kept of it: what [`StateMap::iter`] and [`StateMap::purged_stamp`] gave.
+    /// Restores a map from the results of [`StateMap::iter`] and [`StateMap::purged_stamp`].
     pub fn restore(
         entries: impl IntoIterator<Item = Arc<StateUpdate>>,
         purged_stamp: Option<Stamp>,
@@ -78,7 +80,7 @@ impl StateMap {
         map
     }
 
-    /// The greatest stamp of a key that was unset and forgotten: updates to keys that are not held must be newer.
+    /// The greatest stamp of a purged tombstone: updates to keys without an entry must be newer.
     pub fn purged_stamp(&self) -> Option<Stamp> {
         self.purged_stamp
     }
@@ -89,13 +91,16 @@ impl StateMap {
         self.merge_above(update, purged_stamp, limits)
     }
 
-    /// Merges an update that another map, whose purged stamp is no higher than what [`StateMap::raise_purged_stamp`] is told after it,
-    /// holds: it was not forgotten there, so this map's purged stamp does not keep it out.
+    /// Merges an update that another map holds.
+    ///
+    /// The purged stamp of the other map must be no higher than the one that
+    /// [`StateMap::raise_purged_stamp`] receives afterwards. The other map did not purge the
+    /// update, so this map's purged stamp does not exclude it.
     pub fn merge_from_peer(&mut self, update: Arc<StateUpdate>, limits: &StateLimits) -> Merge {
         self.merge_above(update, None, limits)
     }
 
-    /// Another map has forgotten keys with stamps up to `purged_stamp`.
+    /// Records that another map has purged tombstones with stamps up to `purged_stamp`.
     pub fn raise_purged_stamp(&mut self, purged_stamp: Option<Stamp>) {
         self.purged_stamp = self.purged_stamp.max(purged_stamp);
     }
@@ -108,7 +113,7 @@ impl StateMap {
     ) -> Merge {
         let held = self.entries.get(&update.key);
         let newest = held.map(|held| held.stamp).or(purged_stamp);
-        // What was erased has kept its stamp, and is the one that stays.
+        // An erasure keeps the stamp of its entry, and the erased version wins.
         let erases = held.is_some_and(|held| update.erases(held));
         if newest.is_some_and(|newest| update.stamp <= newest) && !erases {
             return Merge::Stale;
@@ -133,7 +138,8 @@ impl StateMap {
         Merge::Applied
     }
 
-    /// Unsets what `user` has set, each under its own stamp: see [`StateUpdate::without`]. Says how many keys that were.
+    /// Replaces the values that `user` wrote with tombstones, each under its own stamp: see
+    /// [`StateUpdate::without`]. Returns the number of keys.
     pub fn erase(&mut self, user: &UserId, limits: &StateLimits) -> usize {
         let erased: Vec<StateUpdate> =
             self.entries.values().filter_map(|held| held.without(user)).collect();
@@ -162,12 +168,13 @@ impl StateMap {
         }
     }
 
-    /// A number that is the same for maps that hold the same keys with the same stamps, and as good as never for others.
+    /// A digest: equal for maps with the same keys and stamps, almost certainly different for
+    /// others.
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Everything that is held, tombstones included, in the order of the keys.
+    /// All entries, tombstones included, in the order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<StateUpdate>> {
         self.entries.values()
     }
@@ -177,18 +184,18 @@ impl StateMap {
         self.entries.get(key)
     }
 
-    /// Bytes that it takes in memory, about: keys, values, and what each entry costs beside them.
+    /// Approximate bytes in memory: keys, values, and the overhead of each entry.
     pub fn held(&self) -> usize {
         self.bytes + self.entries.len() * ENTRY_OVERHEAD
     }
 
-    /// Whether nothing is held.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// The same for the same key and stamp, on every node.
+/// A fingerprint of key and stamp, equal on every node.
 fn fingerprint(update: &StateUpdate) -> u64 {
     let mut hash = Sha256::new();
     hash.update(update.stamp.ms.as_millis().to_be_bytes());
@@ -200,7 +207,7 @@ fn fingerprint(update: &StateUpdate) -> u64 {
 }
 
 impl StateUpdate {
-    /// Whether it is what an erasure has made of `held`.
+    /// Returns whether this is the result of erasing `held`.
     fn erases(&self, held: &Self) -> bool {
         self.stamp == held.stamp && self.from.is_erased() && !held.from.is_erased()
     }

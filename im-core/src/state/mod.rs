@@ -2,17 +2,17 @@
 //!
 //! | module | the rule |
 //! |---|---|
-//! | `room` | what is known of a room and of who is in it |
-//! | `append` | what an append does to a room: who may, what is a duplicate, which seq comes next |
+//! | `room` | a room's record and memberships |
+//! | `append` | the effect of an append: permission, duplicate, next seq |
 //! | `order` | dense order: for a node that applies events and a subscriber that receives them |
-//! | `resume` | what a reader's cursor is answered |
+//! | `resume` | the status of a subscriber's cursor |
 //! | `latest` | latest-wins state |
 //! | `stream_position` | the opaque position of a stream |
-//! | `dedup` | when two sends say the same |
-//! | `session` | what outlives a connection |
-//! | `keep` | what a room keeps of its log |
-//! | `erase` | what is left of a user who was erased |
-//! | `import` | putting a room into a store that was taken out of another |
+//! | `dedup` | when two sends are one |
+//! | `session` | sessions and checkpoints, which outlive connections |
+//! | `keep` | the part of a log that a room retains |
+//! | `erase` | erasure of a user |
+//! | `import` | import of a room from another store |
 
 mod append;
 mod dedup;

@@ -1,22 +1,24 @@
-//! Dense order: seq 1, 2, 3 … with no gap and no repeat, whatever order things arrive in.
+//! Dense order: seq 1, 2, 3 … without gap or redelivery, in any order of arrival.
 
 use std::collections::BTreeMap;
 
 use crate::id::Seq;
 
-/// What a reader does with an event.
+/// The decision about an event that arrives at a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// It is the next one: take it and move the cursor to it.
+    /// The next event: deliver it and move the cursor to it.
     Next,
-    /// The reader has it already: drop it.
+    /// At or before the cursor: drop it.
     Seen,
-    /// Events between are missing: do not take it, read them from the log first.
+    /// Events between are missing: do not deliver it; read them from the log first.
     Gap,
 }
 
-/// The one rule of reading: an event is handed over only if its seq is the reader's cursor + 1, whatever the source.
-/// It is what makes the splice of history and live events right.
+/// The one rule of delivery: an event is delivered iff its seq is the cursor + 1, whatever its
+/// source.
+///
+/// This rule makes the splice of history and live events correct.
 pub fn arrival(cursor: Seq, seq: Seq) -> Arrival {
     if seq <= cursor {
         Arrival::Seen
@@ -27,58 +29,59 @@ pub fn arrival(cursor: Seq, seq: Seq) -> Arrival {
     }
 }
 
-/// Puts what arrives in any order into dense order, holding back what comes too early.
+/// Reorders items by seq into dense order and buffers items that arrive early.
 ///
-/// Invariants: what it has given out ends at `head`, without gap or repeat; what it holds back lies beyond `head` + 1
-/// and is no more than its bound.
+/// Invariants: the items returned end at `head`, without gap or redelivery; the buffered items lie
+/// beyond `head` + 1 and number no more than the bound.
 #[derive(Debug)]
 pub struct Sequencer<T> {
     head: Seq,
     early: BTreeMap<Seq, T>,
     bound: usize,
-    /// The furthest seq that was heard of, held back or not.
+    /// The highest seq known to exist, buffered or not.
     high_watermark: Seq,
 }
 
 impl<T> Sequencer<T> {
-    /// Starts after `head`; holds back at most `bound` items and forgets the furthest beyond that.
+    /// Starts after `head`; buffers at most `bound` items and drops the furthest beyond that.
     pub fn new(head: Seq, bound: usize) -> Self {
         Self { head, early: BTreeMap::new(), bound, high_watermark: head }
     }
 
-    /// The last seq given out.
+    /// The last seq returned.
     pub fn head(&self) -> Seq {
         self.head
     }
 
-    /// The furthest seq heard of. Beyond [`Sequencer::head`], something is missing.
+    /// The highest seq known to exist. Beyond [`Sequencer::head`], a gap is detected.
     pub fn high_watermark(&self) -> Seq {
         self.high_watermark
     }
 
-    /// Whether it holds anything back.
+    /// Returns whether items are buffered.
     pub fn holds_back(&self) -> bool {
         !self.early.is_empty()
     }
 
-    /// Takes note that `seq` exists, without the item.
+    /// Records that `seq` exists, without the item.
     pub fn raise_high_watermark(&mut self, seq: Seq) {
         self.high_watermark = self.high_watermark.max(seq);
     }
 
-    /// Takes an item; [`Sequencer::pop`] gives out what is ready. A repeat is dropped.
+    /// Adds an item; [`Sequencer::pop`] returns what is ready. An item at or before the head, or
+    /// already buffered, is dropped.
     pub fn push(&mut self, seq: Seq, item: T) {
         self.raise_high_watermark(seq);
         if seq > self.head {
             self.early.entry(seq).or_insert(item);
-            // The next one in order is never the furthest unless it is alone.
+            // The next item in order is the furthest only if it is alone.
             if self.early.len() > self.bound.max(1) {
                 self.early.pop_last();
             }
         }
     }
 
-    /// The next item in order, if it is here.
+    /// Returns the next item in order, if it has arrived.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.early.remove(&self.head.next())?;
         self.head = self.head.next();
@@ -96,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever order events arrive in, they leave the sequencer dense.
+        /// In any order of arrival, events leave the sequencer dense.
         #[test]
         fn sequencer_output_is_dense(arrivals in proptest::collection::vec(1u64..40, 0..200)) {
             let mut sequencer = Sequencer::new(Seq::ZERO, 1000);

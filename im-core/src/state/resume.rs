@@ -1,10 +1,12 @@
-//! What a reader's cursor is answered: whole, or refused in a way that says from where it is whole.
+//! The status of a subscriber's cursor: complete, or the position from which delivery is complete.
 
 use crate::id::{Cursor, Seq};
 use crate::wire::Status;
 
-/// Answers `cursor` for a room whose present life is `epoch`, whose last event is `head` and whose first kept event is
-/// `first`. Gives the status and the cursor after which every later event follows.
+/// Returns the status of `cursor` in a room with `present` epoch and head and with `first` retained
+/// event.
+///
+/// The second value is the cursor after which every later event follows.
 pub fn answer(cursor: Cursor, present: Cursor, first: Seq) -> (Status, Cursor) {
     let Cursor { epoch, seq: head } = present;
     if cursor.epoch != epoch || cursor.seq > head {

@@ -1,4 +1,4 @@
-//! What is known of a room, and of who is in it.
+//! A room's record and its memberships.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,10 +6,10 @@ use crate::id::{Epoch, RoomId, Seq, UserId};
 use crate::time::Timestamp;
 use crate::wire::{Role, RoomKind};
 
-/// What is known of a room.
+/// The record of a room.
 ///
-/// Invariants: `first` ≤ `head` + 1; the events kept are exactly those with `first` ≤ seq ≤ `head`, and `bytes` is what
-/// they have.
+/// Invariants: `first` ≤ `head` + 1; the retained events are exactly those with `first` ≤ seq ≤
+/// `head`, and `bytes` is the sum of their contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRecord {
     /// Its id.
@@ -18,33 +18,34 @@ pub struct RoomRecord {
     pub kind: RoomKind,
     /// Whether anyone may join, and, in a channel, read.
     pub open: bool,
-    /// Which life of the room this is.
+    /// The epoch of the room.
     pub epoch: Epoch,
     /// The last event; 0 if there was none yet.
     pub head: Seq,
-    /// The first event still kept; `head` + 1 if none is.
+    /// The first retained event; `head` + 1 if there is none.
     pub first: Seq,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// How many members it has; the banned are not counted.
+    /// The number of members, banned users not counted.
     pub members: u32,
-    /// Bytes of packed content of the events kept.
+    /// Bytes of packed content of the retained events.
     pub bytes: u64,
-    /// Counts the events that were changed by erasures: whoever holds events of the log drops them when it moves.
+    /// Counts the events changed by erasures: caches of events drop them when it changes.
     pub erased: u64,
 }
 
-/// How a user relates to a room. A user without one is a stranger to it.
+/// How a user relates to a room. A non-member that is not banned has no membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Membership {
-    /// In, with a role.
+    /// A member, with a role.
     Member(Role),
-    /// Out, and to stay out.
+    /// Banned from the room.
     Banned,
 }
 
 impl RoomRecord {
-    /// Whether `user`, who stands to the room like this, may read it: its log, its state, its members.
+    /// Returns whether `user` with this membership may read the room: its log, its state, its
+    /// members.
     pub fn may_read(&self, user: &UserId, membership: Option<Membership>) -> bool {
         match membership {
             Some(Membership::Member(_)) => true,
@@ -57,13 +58,13 @@ impl RoomRecord {
         }
     }
 
-    /// Whether `user` may send to it and write its state.
+    /// Returns whether a user with this membership may send to the room and write its state.
     pub fn may_write(&self, membership: Option<Membership>) -> bool {
         self.kind != RoomKind::Inbox
             && matches!(membership, Some(Membership::Member(role)) if role >= Role::Member)
     }
 
-    /// The role that somebody gets who joins by themselves.
+    /// The role of a user that joins on their own.
     pub fn joining_role(&self) -> Role {
         if self.kind == RoomKind::Channel { Role::Reader } else { Role::Member }
     }

@@ -1,4 +1,4 @@
-//! What outlives a connection: who the session belongs to, and what it follows from where.
+//! Sessions, which outlive connections: owner, subscriptions and cursors.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,36 @@ use crate::id::{Cursor, DeviceId, RoomId, SessionId, UserId};
 use crate::time::Timestamp;
 use crate::wire::Secret;
 
-/// A session, as the store keeps it.
+/// A session, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// Its public id.
     pub id: SessionId,
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
-    /// On which device.
+    /// The device.
     pub device: DeviceId,
     /// The hash of the secret that resumes it.
     pub secret: SecretHash,
-    /// Since when.
+    /// When it was opened.
     pub created: Timestamp,
-    /// Until when it can be resumed; moved on whenever it is used.
+    /// When it expires; extended on use.
     pub expires: Timestamp,
-    /// How many connections have taken the session so far: the one with the greatest number holds it.
+    /// The number of attaches so far: the connection with the highest token holds the session.
     pub fencing_token: u64,
 }
 
-/// A ticket: opens one stream of a session for a client that can show no credentials, and takes it up again.
+/// A ticket: opens and resumes one stream of a session for a client that cannot send credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The hash of its secret.
     pub secret: SecretHash,
-    /// Until when it must have been opened.
+    /// Until when it can be opened.
     pub open_until: Timestamp,
-    /// Whether it was. From then on it only takes up what it opened.
+    /// Whether it was opened. Then it only resumes the stream that it opened.
     pub opened: bool,
-    /// What the credentials said of whoever asked for it: the device, the claims packed as MessagePack, and when they
-    /// expire.
+    /// From the credentials of the requesting connection: the device, the claims packed as
+    /// MessagePack, and their expiry.
     pub device: Option<DeviceId>,
     /// See `device`.
     pub claims: Bytes,
@@ -47,7 +47,7 @@ pub struct Ticket {
     pub expires: Option<Timestamp>,
 }
 
-/// What may have changed of a session while somebody is connected.
+/// The fields of a session that may change during a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionHead {
     /// As in [`SessionRecord`].
@@ -56,7 +56,8 @@ pub struct SessionHead {
     pub rev: u64,
 }
 
-/// SHA-256 of a secret with 128 random bits or more. Its strength is the secret's own; no salt is needed.
+/// SHA-256 of a secret with 128 random bits or more. The secret is strong enough that no salt is
+/// needed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretHash([u8; 32]);
 
@@ -66,17 +67,17 @@ impl SecretHash {
         Self(Sha256::digest(secret.expose().as_bytes()).into())
     }
 
-    /// Takes what [`SecretHash::as_bytes`] once gave, as a store returns it.
+    /// Restores a hash from the result of [`SecretHash::as_bytes`].
     pub const fn from_bytes(hash: [u8; 32]) -> Self {
         Self(hash)
     }
 
-    /// The hash itself, for a store to keep.
+    /// The hash itself, for storage.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether `secret` is the one that was hashed. Takes the same time wherever they differ.
+    /// Returns whether `secret` is the hashed one. Takes the same time wherever they differ.
     pub fn matches(&self, secret: &Secret) -> bool {
         let other = Self::of(secret);
         self.0.iter().zip(other.0).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
@@ -89,13 +90,13 @@ impl std::fmt::Debug for SecretHash {
     }
 }
 
-/// What a session follows, and from where, as far as the client has confirmed.
+/// The subscriptions of a session, with the cursors that the client has confirmed.
 ///
-/// Invariants: a cursor is never beyond what the client itself has named or been given as a start; `since` of each room
-/// is at most `rev`.
+/// Invariants: a cursor is never beyond what the client itself has sent or was assigned as a start;
+/// `since` of each room is at most `rev`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checkpoint {
-    /// Counts up with every change; a client names it to say what its differences are against.
+    /// Increases with every change; a client names it as the base of its differences.
     pub rev: u64,
     /// The subscriptions.
     pub rooms: BTreeMap<RoomId, SubscriptionRecord>,
@@ -106,50 +107,52 @@ pub struct Checkpoint {
 pub struct SubscriptionRecord {
     /// The last event that the client has.
     pub cursor: Cursor,
-    /// The revision at which following began, or began anew: a confirmed cursor moves on without it, a new `subscribe` moves
-    /// it. So whoever serves the session knows which rooms to begin.
+    /// The revision at which the subscription began, or began again. A confirmed cursor does not
+    /// change it; a new `subscribe` does. So a node that serves the session knows which rooms to
+    /// begin.
     pub since: u64,
 }
 
-/// What a change of a checkpoint starts from.
+/// The base of a change of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
-    /// Whatever is held.
+    /// The stored checkpoint.
     Held,
-    /// Nothing: what is held is dropped.
+    /// An empty one: the stored subscriptions are dropped.
     Empty,
-    /// What is held, if it has this revision. Otherwise the change is refused.
+    /// The stored checkpoint, if it has this revision. Otherwise the change is refused.
     Rev(u64),
 }
 
-/// A change of a checkpoint. Begins with `base`; then `unsubscribe`, `subscribe` and `confirm`, in this order.
+/// A change of a checkpoint. Begins with `base`; then `unsubscribe`, `subscribe` and `confirm`, in
+/// this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointChange {
-    /// What it starts from.
+    /// The base of the change.
     pub base: Base,
     /// Rooms to unsubscribe from.
     pub unsubscribe: Vec<RoomId>,
     /// Rooms to subscribe to, also if subscribed already, each from its cursor.
     pub subscribe: Vec<(RoomId, Cursor)>,
-    /// Cursors that the client has come to. Those of rooms that are not followed are passed over.
+    /// Cursors that the client has reached. Those of rooms without a subscription are ignored.
     pub confirm: Vec<(RoomId, Cursor)>,
-    /// Rooms that may be followed in the end. Otherwise the change is refused.
+    /// Maximum number of subscriptions after the change. With more, the change is refused.
     pub max_rooms: usize,
 }
 
-/// Why a checkpoint was not changed.
+/// The reason why a checkpoint was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unchanged {
     /// There is no such session.
     NoSession,
-    /// The revision held is another one.
+    /// The stored revision is another one.
     Stale,
-    /// It would follow too many rooms.
+    /// The session would have too many subscriptions.
     Full,
 }
 
 impl Checkpoint {
-    /// Applies a change. Nothing is changed if it is refused.
+    /// Applies a change atomically: a refused change has no effect.
     ///
     /// # Errors
     ///

@@ -1,12 +1,14 @@
-//! Where a reader of a session's downlink stands, in a text that it gives back.
+//! The position of a session's stream, as a text that the client returns.
 //!
-//! A stream position holds how the reader differs from the session's checkpoint, for as many rooms as fit, the rooms that moved most
-//! first. What does not fit is handed out again: a reader drops repeats by seq. It says nothing about rights: what it
-//! names is read only if the session follows it and may.
+//! A stream position holds the differences between the stream and the session's checkpoint, for as
+//! many rooms as fit, those that moved most first. The rest is delivered again: a client drops
+//! redeliveries by seq. It carries no rights: a room in it is read only if the session is
+//! subscribed and may read it.
 //!
-//! About a hundred rooms with state fit. Who follows more of those without a connection gets the state of the others again
-//! whenever another node takes up. That is left so: whoever comes back on a connection of their own gets the state of all
-//! rooms again, and a longer stream position would travel with every batch, in headers that hold no more.
+//! About a hundred rooms with state fit. A session with more of those and without a connection
+//! receives the state of the others again whenever another node resumes it. This limit is
+//! deliberate: a resume on a connection of its own sends the state of all rooms again, too, and a
+//! longer stream position would travel with every batch, in headers that hold no more.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,15 +24,15 @@ use crate::id::{Cursor, Epoch, RoomId, Seq, SessionId};
 /// Its text, as on the wire, has at most [`StreamPosition::MAX_LEN`] characters `A–Z a–z 0–9 - _`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StreamPosition {
-    /// Whose it is: a stream position of another session says nothing.
+    /// The session: a position of another session is ignored.
     pub session: SessionTag,
-    /// The number of the downlink that gave it, among those that have taken the session. Two that stand at the same place
-    /// can so be told apart: what one of them has waiting, the other may have handed out.
+    /// The fencing token of the downlink that issued it. It distinguishes two downlinks at the same
+    /// position: what one of them has enqueued, the other may have delivered.
     pub fencing_token: u64,
-    /// How often that downlink had handed something out. So no two of its answers have one stream position, though what they differ in
-    /// may not fit into it.
+    /// The number of deliveries of that downlink. So no two of its responses have the same stream
+    /// position, even if their differences do not fit into it.
     pub step: u64,
-    /// The checkpoint's revision up to which the reader was told how its rooms answer.
+    /// The checkpoint revision up to which the client received the statuses of its rooms.
     pub rev: u64,
     /// Rooms that differ from the checkpoint.
     pub rooms: Vec<RoomPosition>,
@@ -39,31 +41,33 @@ pub struct StreamPosition {
 /// A subscriber's position in one room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomPosition {
-    /// Which room.
+    /// The room.
     pub room: RoomTag,
-    /// The last event handed out; `None` if the reader was told that it may not read the room.
+    /// The last event delivered; `None` if the client received the status `denied`.
     pub cursor: Option<Cursor>,
-    /// A digest of the state that was handed out; 0 if none was, [`RoomPosition::PARTIAL_STATE`] if it is not known which.
+    /// A digest of the delivered state; 0 if none was, [`RoomPosition::PARTIAL_STATE`] if it is not
+    /// known which.
     pub state: u32,
 }
 
 impl RoomPosition {
-    /// State was handed out, and not all that there is, or it is not known which.
+    /// Some state was delivered, but not all, or it is not known which.
     pub const PARTIAL_STATE: u32 = 1;
 
-    /// The digest for all of a room's state, of [`crate::state::StateMap::digest`] and of this generation: state of another
-    /// generation is another.
+    /// The digest of a room's whole state, from [`crate::state::StateMap::digest`] and this
+    /// generation: the state of another generation has another digest.
     pub const fn digest_of(digest: u64, generation: u64) -> u32 {
         // An odd factor: different generations give different numbers.
         let mixed = digest ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let short = (mixed >> 32) as u32 ^ mixed as u32;
-        // The least numbers have a meaning of their own.
+        // The lowest numbers are reserved.
         if short > Self::PARTIAL_STATE { short } else { Self::PARTIAL_STATE + 1 }
     }
 }
 
-/// A session in two bytes: enough to tell a client's own sessions apart nearly always. Marks of a stranger's session do no
-/// harm either: what they name is read only if the session follows it and may.
+/// A session in two bytes: enough to distinguish a client's own sessions nearly always. A position
+/// of another user's session does no harm either: a room in it is read only if the session is
+/// subscribed and may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SessionTag([u8; 2]);
 
@@ -75,7 +79,8 @@ impl SessionTag {
     }
 }
 
-/// A room in five bytes: enough to tell the rooms of one session from each other. Should two be alike, neither is marked.
+/// A room in five bytes: enough to distinguish the rooms of one session. If two tags are equal,
+/// neither room is included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomTag([u8; 5]);
 
@@ -99,7 +104,7 @@ impl fmt::Display for BadStreamPosition {
 
 impl std::error::Error for BadStreamPosition {}
 
-/// The layout of stream positions. Others are refused.
+/// The layout version of stream positions. Others are refused.
 const LAYOUT: u8 = 3;
 const MAX_BYTES: usize = StreamPosition::MAX_LEN / 4 * 3;
 
@@ -108,10 +113,10 @@ const STATE: u8 = 2;
 const SAME_GENERATION: u8 = 4;
 
 impl StreamPosition {
-    /// Characters of a stream position at most.
+    /// Maximum characters of a stream position.
     pub const MAX_LEN: usize = 2048;
 
-    /// Rooms that fit into a stream position at most: those of rooms that may not be read are the shortest.
+    /// Maximum rooms in a stream position: entries of denied rooms are the shortest.
     pub const MAX_ROOMS: usize = MAX_BYTES / 6;
 
     /// The position in a room, if the stream position has it.
@@ -251,7 +256,7 @@ mod tests {
     }
 
     proptest! {
-        /// A stream position keeps the rooms that fit and leaves out the rest.
+        /// A stream position holds the rooms that fit and omits the rest.
         #[test]
         fn fitting_rooms_round_trip(
             fencing_token in any::<u64>(),

@@ -111,19 +111,19 @@ impl BackendStore {
         mut batches: Vec<Batch>,
         results: &mut [Option<StoreResult<Appended>>],
     ) -> Vec<Batch> {
-        let drafts = match self.draft_all(&mut batches).await {
+        let mut drafts = match self.draft_all(&mut batches).await {
             Ok(drafts) => drafts,
             Err(error) => {
                 batches.iter_mut().for_each(|batch| batch.fail(&error, results));
                 return Vec::new();
             }
         };
-        let commits = drafts.iter().filter_map(|draft| draft.commit.clone()).collect::<Vec<_>>();
+        let commits: Vec<_> = drafts.iter_mut().filter_map(|draft| draft.commit.take()).collect();
         let made =
             if commits.is_empty() { Vec::new() } else { self.committer.commit(commits).await };
         let (mut made, mut again) = (made.into_iter(), Vec::new());
         for (mut batch, draft) in batches.into_iter().zip(drafts) {
-            if draft.commit.is_none() {
+            if draft.room.is_none() {
                 match self.still_holds(&mut batch).await {
                     Ok(true) => batch.finish(draft.results, results),
                     Ok(false) => again.push(batch),

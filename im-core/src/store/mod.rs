@@ -1,6 +1,6 @@
 //! The store: every semantic of rooms, sessions and state once, over any [`Backend`].
 //!
-//! What the store does is decided by pure rules. A rule looks at a [view](view) of what is stored and comes to a commit, whose guards
+//! What the store does is decided by pure rules. A rule looks at a view of what is stored and comes to a commit, whose guards
 //! are the records that it relied on. If one of them has changed meanwhile, the rule is run again.
 //!
 //! | module | what it holds |

@@ -1,4 +1,4 @@
-//! Taking rooms out.
+//! Export of rooms.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,23 +13,25 @@ use crate::wire::{Event, PageFrom};
 use super::VERSION;
 use super::line::{EventLine, Line, hash_to_text};
 
-/// Rooms, users or events read at once.
+/// Rooms, users or events in one read.
 const PAGE: usize = 200;
-/// Bytes of content read at once.
+/// Bytes of content in one read.
 const PAGE_BYTES: usize = 256 * 1024;
 
-/// Gives rooms as lines, a bounded part at a time. The store may be in use meanwhile: a room's log is as it was when the
-/// room began, its members and state may be a moment younger.
+/// Produces rooms as lines, a bounded part per call.
+///
+/// The store may be in use meanwhile: a room's log is as it was when the export of the room began;
+/// its members and state may be slightly newer.
 pub struct Export {
     store: Arc<dyn Store>,
     rooms: VecDeque<RoomRecord>,
-    /// Where the list of rooms goes on; `None` once it has ended.
+    /// Position in the list of rooms; `None` after the last room.
     more: Option<Option<RoomId>>,
     room: Option<ExportState>,
     exported: u64,
 }
 
-/// A room that is being given out.
+/// The room being exported.
 struct ExportState {
     record: RoomRecord,
     stage: Stage,
@@ -42,32 +44,34 @@ enum Stage {
 }
 
 impl Export {
-    /// Every room, in the order of their ids.
+    /// Exports every room, in the order of their ids.
     pub fn all(store: Arc<dyn Store>) -> Self {
         Self { store, rooms: VecDeque::new(), more: Some(None), room: None, exported: 0 }
     }
 
-    /// One room.
+    /// Exports one room.
     ///
     /// # Errors
     ///
-    /// [`Code::NotFound`]; the store's.
+    /// [`Code::NotFound`]; errors of the store.
     pub async fn room(store: Arc<dyn Store>, id: &RoomId) -> Result<Self> {
         let record = store.room(id).await?.ok_or_else(|| Error::of(Code::NotFound, "export"))?;
         Ok(Self { store, rooms: VecDeque::from([record]), more: None, room: None, exported: 0 })
     }
 
-    /// How many rooms were given out whole.
+    /// The number of rooms exported completely.
     pub fn exported(&self) -> u64 {
         self.exported
     }
 
-    /// The next lines, some 256 KiB at most, or one if it is longer; `None` at the end.
+    /// Returns the next lines, about 256 KiB at most, or one line if it is longer; `None` at the
+    /// end.
     ///
     /// # Errors
     ///
-    /// [`Code::Trimmed`] if a room lost events that were still to come, or was deleted: what was given out of it has no
-    /// `end`, and is not put in anywhere. Call again for the rooms after it, or begin anew. The store's: call again.
+    /// [`Code::Trimmed`] if a room lost events that were not exported yet, or was deleted. The
+    /// lines exported so far then have no `end`, and no import stores them. Call again for the
+    /// rooms after it, or begin a new export. Errors of the store: call again.
     pub async fn next(&mut self) -> Result<Option<String>> {
         let mut lines = String::new();
         while lines.is_empty() {
@@ -114,7 +118,7 @@ impl Export {
 }
 
 impl ExportState {
-    /// Writes the next part; `true` after the last.
+    /// Writes the next part; returns `true` after the last.
     async fn go_on(&mut self, store: &Arc<dyn Store>, lines: &mut String) -> Result<bool> {
         match &self.stage {
             Stage::Memberships(after) => {
@@ -153,7 +157,7 @@ impl ExportState {
         }
     }
 
-    /// Writes the events from `next` on, as many as fit. Gives where to go on.
+    /// Writes the events from `next` on, as many as fit. Returns the next seq to write.
     async fn events(&self, store: &Arc<dyn Store>, next: Seq, lines: &mut String) -> Result<Seq> {
         let RoomRecord { id, epoch, head, .. } = &self.record;
         let range =
@@ -163,7 +167,7 @@ impl ExportState {
         let page = page.filter(|page| page.events.first().is_some_and(is_there));
         let Some(page) = page else {
             let words =
-                format!("the room {id} lost events that were still to come, or was deleted");
+                format!("the room {id} was deleted, or lost events that were not exported yet");
             return Err(Error::new(Code::Trimmed, "export", words));
         };
         let mut next = next;
@@ -172,7 +176,7 @@ impl ExportState {
                 Some(mid) => store.idempotency_record(id, &event.from, mid).await?,
                 None => None,
             };
-            // Both or neither: an id without its record would be of no use.
+            // Both or neither: an id without its idempotency record would be useless.
             let mid = event.id.clone().filter(|_| hash.is_some());
             let line = EventLine {
                 seq: event.seq,

@@ -1,4 +1,4 @@
-//! Putting rooms in.
+//! Import of rooms.
 
 use std::sync::Arc;
 
@@ -12,16 +12,17 @@ use crate::wire::{Content, Limits, StateUpdate, Value};
 use super::VERSION;
 use super::line::{EventLine, Line, hash_from_text, stamp_from_text};
 
-/// Standings and events handed to the store in one call.
+/// Memberships and events sent to the store in one call.
 const PART: usize = 256;
-/// Bytes of content in one call, but never fewer than one event.
+/// Bytes of content in one call, but always at least one event.
 const PART_BYTES: usize = 256 * 1024;
-/// Characters of one line. A content of 4 MiB, the most that any store here takes, has fewer in any form.
+/// Maximum characters of one line. A content of 4 MiB, the most that any store here accepts, has
+/// fewer in any form.
 const MAX_LINE: usize = 32 << 20;
-/// Bytes of a room's state, which is held until the room is whole.
+/// Maximum bytes of a room's state, which is buffered until the room is complete.
 const MAX_STATE: usize = 16 << 20;
 
-/// What was put in.
+/// Totals of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Imported {
     /// Rooms.
@@ -30,7 +31,8 @@ pub struct Imported {
     pub events: u64,
 }
 
-/// Takes lines and puts rooms in. A room is there, whole, once its last line was taken, and not before.
+/// Reads lines and imports rooms. A room becomes visible, complete, with its last line and not
+/// before.
 pub struct Import {
     store: Arc<dyn Store>,
     line: u64,
@@ -38,13 +40,13 @@ pub struct Import {
     done: Imported,
 }
 
-/// A room that is being put in.
+/// The room being imported.
 struct Open {
     id: RoomId,
     epoch: Epoch,
-    /// The last seq that was told of.
+    /// The head that the `room` line states.
     head: Seq,
-    /// The next one to come.
+    /// The next seq expected.
     next: Seq,
     part: ImportedPart,
     part_bytes: usize,
@@ -54,21 +56,22 @@ struct Open {
 }
 
 impl Import {
-    /// Into this store.
+    /// Creates an import into `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store, line: 0, room: None, done: Imported::default() }
     }
 
-    /// Takes one line, without its end. Empty ones are passed over.
+    /// Imports one line, without its line feed. Empty lines are ignored.
     ///
     /// # Errors
     ///
-    /// What is wrong with the line, and which it is. [`Code::Exists`] where there is such a room. The store's. After an
-    /// error the room is not put in: what was taken of it is dropped when it is begun anew, or deleted.
+    /// The error names the line and what is wrong with it. [`Code::Exists`] if there is such a
+    /// room. Errors of the store. After an error the room is not imported: what was stored of it is
+    /// dropped when its import begins again or when the room is deleted.
     pub async fn line(&mut self, line: &str) -> Result<()> {
         self.line += 1;
         if line.len() > MAX_LINE {
-            return Err(self.wrong("it is too long"));
+            return Err(self.wrong("the line is too long"));
         }
         if line.trim().is_empty() {
             return Ok(());
@@ -86,9 +89,9 @@ impl Import {
                 Ok(())
             }
             (Line::Room { .. }, Some(open)) => {
-                Err(self.wrong(&format!("the room {} before it has no end", open.id)))
+                Err(self.wrong(&format!("the room {} before it has no `end` line", open.id)))
             }
-            (_, None) => Err(self.wrong("it belongs to no room: a room comes first")),
+            (_, None) => Err(self.wrong("it belongs to no room: a `room` line must come first")),
             (Line::End { events }, Some(open)) => self.end(open, events).await,
             (line, Some(mut open)) => {
                 open.take(line).map_err(|why| self.wrong(&why))?;
@@ -101,14 +104,14 @@ impl Import {
         }
     }
 
-    /// There are no more lines.
+    /// Ends the import.
     ///
     /// # Errors
     ///
-    /// [`Code::BadField`] if the last room has no end: it was not put in.
+    /// [`Code::BadField`] if the last room has no `end` line: it was not imported.
     pub fn finish(self) -> Result<Imported> {
         match &self.room {
-            Some(open) => Err(self.wrong(&format!("the room {} has no end", open.id))),
+            Some(open) => Err(self.wrong(&format!("the room {} has no `end` line", open.id))),
             None => Ok(self.done),
         }
     }
@@ -116,12 +119,16 @@ impl Import {
     async fn end(&mut self, mut open: Open, events: u64) -> Result<()> {
         self.flush(&mut open).await?;
         if events != open.events {
-            let words = format!("{} events came, and {events} were told of", open.events);
+            let words =
+                format!("the room has {} events, and its `end` line states {events}", open.events);
             return Err(self.wrong(&words));
         }
         if open.next.prev() != open.head {
-            let words =
-                format!("the last seq is {}, and {} was told of", open.next.prev(), open.head);
+            let words = format!(
+                "the last seq is {}, and the `room` line states head {}",
+                open.next.prev(),
+                open.head
+            );
             return Err(self.wrong(&words));
         }
         let finished = self.store.finish_import(&open.id, open.epoch).await;
@@ -178,7 +185,8 @@ impl Open {
                 self.events += 1;
             }
             Line::State { key, stamp, from, value } => {
-                let stamp = stamp_from_text(&stamp).ok_or("the stamp is none")?;
+                let stamp = stamp_from_text(&stamp)
+                    .ok_or("the stamp is malformed: ms-counter-node is expected")?;
                 let value = value.as_ref().map(pack).transpose()?;
                 self.state_bytes += value.as_ref().map_or(0, |value| value.packed().len()) + 100;
                 if self.state_bytes > MAX_STATE {
@@ -201,7 +209,7 @@ impl EventLine {
                 Some((id, hash_from_text(&hash).ok_or("the hash must have 64 hexadecimal digits")?))
             }
             (None, None) => None,
-            _ => return Err("mid and hash come together".into()),
+            _ => return Err("mid and hash must be both present or both absent".into()),
         };
         let Self { seq, from, at, kind, .. } = self;
         Ok(ImportedEvent { seq, from, at, kind, send, content })

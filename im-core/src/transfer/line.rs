@@ -1,4 +1,4 @@
-//! The lines.
+//! The line format.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::state::ContentHash;
 use crate::time::{Stamp, Timestamp};
 use crate::wire::{Role, RoomKind, Value};
 
-/// One line. See the module's documentation.
+/// One line. See the documentation of the module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "lowercase")]
 pub(super) enum Line {
@@ -53,20 +53,20 @@ pub(super) struct EventLine {
     pub(super) content: Value,
 }
 
-/// A value that is there, null included.
+/// Deserializes a value that is present, null included.
 fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(d).map(Some)
 }
 
 impl Line {
-    /// The line with its end.
+    /// Writes the line and its line feed.
     pub(super) fn write(&self, to: &mut String) {
-        // Every part of a line has a form in JSON: values that were kept are finite, and keys are texts.
+        // Every part of a line has a form in JSON: stored values are finite, and keys are texts.
         to.push_str(&serde_json::to_string(self).unwrap_or_default());
         to.push('\n');
     }
 
-    /// Reads a line, or says what is wrong with it.
+    /// Parses a line; the error says what is wrong with it.
     pub(super) fn read(line: &str) -> Result<Self, String> {
         serde_json::from_str(line).map_err(|error| error.to_string())
     }

@@ -1,10 +1,11 @@
-//! Rooms as text: taken out of a store, and put into another one of any kind.
+//! Rooms as text: export from one store, import into another of any kind.
 //!
 //! # The format, version 1
 //!
-//! JSON Lines: UTF-8, each line a JSON object, ended by a line feed. `t` says what a line is. Values are as on the wire
-//! (see `wire/SPEC.md`): bytes are `{"$bytes": base64}`, a key that begins with `$` has one more before it, integers lie
-//! within ±(2^53 − 1). Times are milliseconds since the Unix epoch. Fields that are not known are passed over.
+//! JSON Lines: UTF-8, each line a JSON object, ended by a line feed. `t` is the type of the line.
+//! Values are as on the wire (see `wire/SPEC.md`): bytes are `{"$bytes": base64}`, a key that
+//! begins with `$` has one more before it, integers lie within ±(2^53 − 1). Times are milliseconds
+//! since the Unix epoch. Unknown fields are ignored.
 //!
 //! A room is a run of lines, and a file may hold any number of rooms:
 //!
@@ -20,18 +21,18 @@
 //!
 //! | line | fields |
 //! |---|---|
-//! | `room` | begins a room. `v` is the version of the format: a greater one is refused. `kind` is `direct`, `group`, `channel` or `own`. `first` and `head` are the first and last seq that follow; `first` is `head` + 1 where none does |
-//! | `member`, `banned` | how a user stands to it; `role` is `reader`, `member`, `moderator` or `owner`. One line for each, so that no line grows with the room |
-//! | `event` | in the order of their seqs, without a gap. `mid` is the id that the sender chose, and `hash` 64 digits of the hash of what was submitted, by which a retry is known; both or neither |
-//! | `state` | the newest value of a key; without `value` it was unset |
-//! | `end` | ends the room; `events` is how many there were. A room without it is not whole, and is not put in |
+//! | `room` | begins a room. `v` is the version of the format: a greater one is refused. `kind` is `direct`, `group`, `channel` or `own`. `first` and `head` are the first and last seq of the `event` lines; `first` is `head` + 1 if there are none |
+//! | `member`, `banned` | a membership; `role` is `reader`, `member`, `moderator` or `owner`. One line for each, so that no line grows with the room |
+//! | `event` | in the order of their seqs, without a gap. `mid` is the id that the sender chose, and `hash` 64 digits of the hash of what was submitted, by which the store recognises a retry; both or neither |
+//! | `state` | the newest value of a key; without `value` it is a tombstone |
+//! | `end` | ends the room; `events` is the number of events. A room without this line is incomplete and is not imported |
 //!
-//! Sessions, and records of sends whose events were trimmed, are not part of it. A room that is put in has a new epoch:
-//! readers who come back with cursors of the old one are told `reset`.
+//! Sessions, and idempotency records of trimmed events, are not exported. An imported room has a
+//! new epoch: subscribers that resume with cursors of the old one receive the status `reset`.
 //!
 //! # Use
 //!
-//! Neither side does I/O: [`Export::next`] gives lines, [`Import::line`] takes them.
+//! Neither side does I/O: [`Export::next`] returns lines, [`Import::line`] reads them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -59,5 +60,5 @@ mod tests;
 pub use export::Export;
 pub use import::{Import, Imported};
 
-/// The version of the format that is written, and the greatest that is read.
+/// The version of the format that is written, and the highest that is read.
 pub const VERSION: u32 = 1;

@@ -44,7 +44,7 @@ async fn say(store: &Arc<dyn Store>, room: &RoomId, n: u64, value: &Value) {
     append(store, room, Act::Post { event, seed: None }, 1_000 + n).await;
 }
 
-/// A room with members, a ban, state, and these values said in it.
+/// A room with members, a ban, state, and a message for each of `values`.
 async fn filled(store: &Arc<dyn Store>, name: &str, values: &[Value]) -> RoomId {
     let (room, eve) = (room(name), UserId::new("eve 🦀".replace(' ', "-")).unwrap());
     let members = vec![(ann(), Role::Owner), (UserId::new("bob").unwrap(), Role::Reader)];
@@ -90,7 +90,7 @@ async fn log(store: &Arc<dyn Store>, room: &RoomId) -> Vec<Arc<Event>> {
     store.read(room, range).await.unwrap().unwrap().events
 }
 
-/// Whether the two stores hold the same of a room but for its epoch.
+/// Asserts that both stores hold the same room, except for its epoch.
 async fn same(one: &Arc<dyn Store>, two: &Arc<dyn Store>, room: &RoomId) {
     let (a, b) = (one.room(room).await.unwrap().unwrap(), two.room(room).await.unwrap().unwrap());
     assert_ne!(a.epoch, b.epoch);
@@ -204,7 +204,7 @@ async fn room_changed_during_export_is_incomplete() {
     }
     assert_eq!((failures, export.exported()), (2, 1));
     let error = put(&store(), &text).await.unwrap_err();
-    assert!(error.message().contains("has no end"), "{error}");
+    assert!(error.message().contains("has no `end` line"), "{error}");
 }
 
 /// An import error names its line, and nothing of the room is stored.
@@ -220,24 +220,24 @@ async fn import_error_names_its_line() {
     };
     for (text, words) in [
         (without(0), "line 1: it belongs to no room"),
-        (without(lines.len() - 1), "has no end"),
+        (without(lines.len() - 1), "has no `end` line"),
         (without(6), "line 7: seq 3 was expected"),
         (good.replace("\"v\":1", "\"v\":2"), "line 1: version 2"),
         (good.replace("\"seq\":3,", "\"seq\":4,"), "seq 3 was expected, not 4"),
-        (good.replacen("\"head\":8", "\"head\":7", 1), "and 7 was told of"),
+        (good.replacen("\"head\":8", "\"head\":7", 1), "states head 7"),
         (good.replacen("\"user\":\"bob\"", "\"user\":\"ann\"", 1), "each user"),
         (good.replacen("\"hash\":\"", "\"hash\":\"g", 1), "64 hexadecimal digits"),
-        (good.replacen("\"hash\"", "\"other\"", 1), "come together"),
-        (good.replacen("\"events\":8", "\"events\":9", 1), "9 were told of"),
+        (good.replacen("\"hash\"", "\"other\"", 1), "both present or both absent"),
+        (good.replacen("\"events\":8", "\"events\":9", 1), "states 9"),
         (good.replacen("\"t\":\"member\"", "\"t\":\"guest\"", 1), "line 2"),
         (good.replacen("{\"t\":\"event\"", "{\"t\":\"event", 1), "line 5"),
-        (format!("{}\n{good}", lines[0]), "line 2: the room r before it has no end"),
+        (format!("{}\n{good}", lines[0]), "line 2: the room r before it has no `end` line"),
     ] {
         let to = store();
         let error = put(&to, &text).await.unwrap_err();
         assert!(error.message().contains(words), "{words}: {error}");
         assert_eq!(to.room(&room).await.unwrap(), None, "{words}");
-        // What was left half done does not stand in the way.
+        // The import that failed halfway does not block the next one.
         assert_eq!(put(&to, &good).await.unwrap().rooms, 1);
         same(&from, &to, &room).await;
     }

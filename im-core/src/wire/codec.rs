@@ -1,4 +1,4 @@
-//! Bytes to values and back, in JSON and in MessagePack; batches.
+//! Conversion between bytes and values, in JSON and MessagePack; batches.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::code::Code;
 use super::scan;
 use super::value::Value;
 
-/// How frames are written as bytes. A connection has one encoding for its whole life.
+/// The byte format of frames. A connection has one encoding for its whole lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Encoding {
     /// JSON text (RFC 8259).
@@ -18,10 +18,10 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// All encodings there are.
+    /// All encodings.
     pub const ALL: [Self; 2] = [Self::Json, Self::MsgPack];
 
-    /// The WebSocket subprotocol that chooses it (RFC 6455 section 1.9).
+    /// The WebSocket subprotocol that selects it (RFC 6455 section 1.9).
     pub const fn subprotocol(self) -> &'static str {
         match self {
             Self::Json => "im.v1.json",
@@ -35,14 +35,16 @@ impl Encoding {
     }
 }
 
-/// What one message may hold. Checked before and while decoding.
+/// Bounds of one message. Checked before and while decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes in one message, batch included. 64 KiB by default: a long chat message has 4 KiB, and a resume with
-    /// a thousand cursors fits. Worst case in memory: about eight times this per connection while it is decoded.
+    /// Bytes in one message, batch included. 64 KiB by default: a long chat message has 4 KiB, and
+    /// a resume with a thousand cursors fits. Worst case in memory: about eight times this per
+    /// connection during decoding.
     pub max_message_bytes: usize,
-    /// How deeply the lists and maps of a content or state value nest. 16 by default; more than 64 counts as 64.
+    /// Nesting depth of the lists and maps of a content or state value. 16 by default; more than 64
+    /// counts as 64.
     pub max_depth: usize,
     /// Values in one message, keys of maps not counted. 8,192 by default.
     pub max_values: usize,
@@ -64,32 +66,32 @@ impl Default for Limits {
     }
 }
 
-/// A message that cannot be taken as frames, or a frame with a field that is wrong.
+/// A message that is not a valid list of frames, or a frame with an invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct WireError {
-    /// The number to answer with.
+    /// The code of the error ack.
     pub code: Code,
-    /// What is wrong, for the peer.
+    /// The message for the peer.
     pub message: String,
 }
 
 impl WireError {
-    /// An error with words of its own.
+    /// Creates an error with this message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
 
-/// The deepest that any limit can allow: the parsers recurse, and JSON's stops at 128.
+/// The upper bound of every depth limit: the parsers recurse, and JSON's stops at 128.
 const MAX_DEPTH: usize = 64;
 
-/// Around a content there may be: the batch's list, the frame's map, a list of entries, an entry's map; and within it
-/// the object that bytes are in JSON.
+/// Levels around a content: the batch's list, the frame's map, a list of entries, an entry's map;
+/// and within it the object that represents bytes in JSON.
 const FRAME_DEPTH: usize = 5;
 
 impl Limits {
-    /// How deeply a content may nest: `max_depth`, but no deeper than what can be read back.
+    /// The maximum depth of a content: `max_depth`, bounded by what the parsers can read back.
     pub(super) fn depth(&self) -> usize {
         self.max_depth.min(MAX_DEPTH)
     }
@@ -99,8 +101,9 @@ impl Limits {
 ///
 /// # Errors
 ///
-/// `TooLarge`, `TooDeep`, `TooMany`, or `Malformed` for what is no JSON or MessagePack, for text that is not UTF-8,
-/// for integers beyond 2^53 − 1, numbers that are not finite, keys that stand twice, and an empty batch.
+/// `TooLarge`, `TooDeep`, `TooMany`, or `Malformed` for invalid JSON or MessagePack, for text that
+/// is not UTF-8, for integers beyond 2^53 − 1, numbers that are not finite, duplicate keys, and an
+/// empty batch.
 pub fn decode(bytes: &[u8], encoding: Encoding, limits: &Limits) -> Result<Vec<Value>, WireError> {
     if bytes.len() > limits.max_message_bytes {
         let message =
@@ -152,31 +155,32 @@ pub(super) fn parse(
     }
 }
 
-/// Parses a content that was packed once, under limits that may have been others.
+/// Parses a packed content, under limits that may differ from those at packing.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Value, WireError> {
-    // Every value takes a byte at least, so that damage cannot claim more than there is.
+    // Every value has at least one byte, so a damaged length cannot claim more values than bytes.
     parse(bytes, Encoding::MsgPack, MAX_DEPTH + FRAME_DEPTH, bytes.len())
 }
 
-/// Writes one frame.
+/// Encodes one frame.
 pub fn encode(value: &Value, encoding: Encoding) -> Bytes {
     let written = match encoding {
         Encoding::Json => serde_json::to_vec(value).ok(),
         Encoding::MsgPack => rmp_serde::to_vec(value).ok(),
     };
-    // Only a number that is not finite has no encoding, and neither decoding nor `Content` lets one in.
+    // Only a number that is not finite has no encoding, and neither decoding nor `Content` accepts
+    // one.
     debug_assert!(written.is_some(), "a value that is not well formed reached the encoder");
-    // Many of these are kept for long: without the room that the writer left to grow.
+    // Many of these live long: drop the spare capacity of the writer.
     Bytes::from(written.unwrap_or_default().into_boxed_slice())
 }
 
-/// Writes several frames as one message. A single frame stands alone, without a list around it.
+/// Encodes several frames as one message. A single frame is not wrapped in a list.
 pub fn encode_batch(frames: &[Value], encoding: Encoding) -> Bytes {
     let encoded: Vec<Bytes> = frames.iter().map(|frame| encode(frame, encoding)).collect();
     join_encoded(&encoded, encoding)
 }
 
-/// Joins frames that are encoded already into one message, without decoding them.
+/// Joins encoded frames into one message, without decoding them.
 pub fn join_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     match frames {
         [only] => only.clone(),
@@ -184,7 +188,7 @@ pub fn join_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     }
 }
 
-/// Puts frames that are encoded already into one list, without decoding them; also a single one, or none.
+/// Joins encoded frames into one list, without decoding them; also a single one, or none.
 pub fn list_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     let total: usize = frames.iter().map(|frame| frame.len() + 1).sum();
     let mut out = Vec::with_capacity(total + 5);
@@ -194,14 +198,14 @@ pub fn list_encoded(frames: &[Bytes], encoding: Encoding) -> Bytes {
     out.into()
 }
 
-/// What a list of `count` frames begins with, for writers that do not have all of them yet.
+/// The start of a list of `count` frames, for writers that do not have all of them yet.
 pub fn list_head(count: usize, encoding: Encoding) -> Bytes {
     let mut out = Vec::new();
     put_head(&mut out, count, encoding);
     out.into()
 }
 
-/// The next frames of a list, encoded already, with what stands before each; the `first` ones follow the head.
+/// The next encoded frames of a list, each with its separator; the `first` ones follow the head.
 pub fn list_part(frames: &[Bytes], first: bool, encoding: Encoding) -> Bytes {
     let total: usize = frames.iter().map(|frame| frame.len() + 1).sum();
     let mut out = Vec::with_capacity(total);
@@ -209,7 +213,7 @@ pub fn list_part(frames: &[Bytes], first: bool, encoding: Encoding) -> Bytes {
     out.into()
 }
 
-/// What a list ends with.
+/// The end of a list.
 pub const fn list_end(encoding: Encoding) -> &'static [u8] {
     match encoding {
         Encoding::Json => b"]",

@@ -1,4 +1,5 @@
-//! What clients ask. Every command carries the client's number for it and gets exactly one reply with that number.
+//! Commands of clients. Every command has the client's number and gets exactly one ack with that
+//! number.
 
 use std::sync::Arc;
 
@@ -17,28 +18,28 @@ use super::value::{Map, Value};
 /// A command and the client's number for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// Given back in the reply.
+    /// Returned in the ack.
     pub id: CommandId,
-    /// What is asked.
+    /// The request.
     pub body: CommandBody,
 }
 
-/// What is asked.
+/// The request.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(
     missing_docs,
     reason = "the fields are described in wire/SPEC.md and mean what their types say"
 )]
 pub enum CommandBody {
-    /// The first frame: who are you, and which session is it?
+    /// The first frame: credentials, device and, for a resume, the session.
     Hello(Box<Hello>),
-    /// Are you there? For clients that cannot send the transport's own ping.
+    /// Liveness check, for clients that cannot send the transport's own ping.
     Ping,
-    /// New credentials for the same user, in time before the old ones expire.
+    /// New credentials of the same user, before the old ones expire.
     Refresh { token: Secret },
-    /// End this session for good.
+    /// End this session permanently.
     Logout,
-    /// Make a room. The caller becomes its owner.
+    /// Create a room. The caller becomes its owner.
     Create { room: RoomId, kind: RoomKind, open: bool, members: Vec<UserId> },
     /// Become a member.
     Join { room: RoomId },
@@ -46,50 +47,50 @@ pub enum CommandBody {
     Leave { room: RoomId },
     /// Change another user's membership.
     Member { room: RoomId, user: UserId, act: MemberAct },
-    /// Who is in the room, in the order of their ids.
+    /// List the room's members, in the order of their ids.
     Members { room: RoomId, after: Option<UserId>, limit: u32 },
-    /// Which rooms am I in, in the order of their ids.
+    /// List the caller's rooms, in the order of their ids.
     Rooms { after: Option<RoomId>, limit: u32 },
     /// Subscribe to a room: from a cursor, or from its head.
     Subscribe { room: RoomId, since: Option<Cursor> },
     /// Unsubscribe from a room.
     Unsubscribe { room: RoomId },
-    /// Follow many rooms again in one round trip. With `rev`, the rooms of that checkpoint that are not named are
-    /// followed as well, from the cursors it holds.
+    /// Subscribe to many rooms again in one round trip. With `rev`, the rooms of that checkpoint
+    /// that are not in `cursors` are included, from the cursors that it holds.
     Resume { cursors: Vec<(RoomId, Cursor)>, rev: Option<u64> },
-    /// These events have arrived: remember it.
+    /// Store the cursors up to which the client has events.
     Checkpoint { cursors: Vec<(RoomId, Cursor)> },
-    /// Keep this message and hand it to everyone: durable.
+    /// Store a message and deliver it to all subscribers: durable.
     Send { to: Target, id: MessageId, kind: EventKind, content: Value },
-    /// Hand this to whoever is there now: ephemeral.
+    /// Deliver a message to current subscribers: ephemeral.
     Signal { to: Target, kind: EventKind, content: Value },
-    /// Put a value under a key: state.
+    /// Write the value of a key: state.
     PutState { room: RoomId, key: StateKey, value: Value, stamp: Option<Stamp> },
     /// Remove a key: state.
     RemoveState { room: RoomId, key: StateKey, stamp: Option<Stamp> },
-    /// A page of the room's log.
+    /// Read a page of the room's log.
     History { room: RoomId, epoch: Option<Epoch>, from: PageFrom, limit: u32 },
-    /// My sessions.
+    /// List the user's sessions.
     Sessions,
-    /// End another of my sessions.
+    /// End another session of the user.
     Kick { session: SessionId },
-    /// Give me a ticket: for a stream that can send neither header nor cookie.
+    /// Request a ticket, for a stream that can send neither header nor cookie.
     Ticket,
 }
 
-/// Whom something is for.
+/// The target of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// Everyone in a room.
+    /// All subscribers of a room.
     Room(RoomId),
-    /// The direct room that the sender shares with this user. A durable send makes the room if need be.
+    /// The direct room of the sender and this user. A durable send creates the room if necessary.
     Peer(UserId),
-    /// A user: durable sends go to the user's own room, signals to every device of theirs. Services may do that, and
-    /// users whom a hook allows.
+    /// A user: durable sends go to the user's inbox, signals to all of their devices. Allowed for
+    /// services, and for users whom a hook allows.
     User(UserId),
 }
 
-/// Where a page of history begins.
+/// The start of a page of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PageFrom {
     /// The events after this one, oldest first.
@@ -98,28 +99,28 @@ pub enum PageFrom {
     Before(Seq),
 }
 
-/// What to do about another user's membership.
+/// The change of another user's membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MemberAct {
-    /// Make them a member; with another role if they are one.
+    /// Add as a member; changes the role of an existing member.
     Add(Role),
     /// Remove them.
     Remove,
-    /// Remove them and keep them out.
+    /// Remove and ban.
     Ban,
-    /// Let them come back.
+    /// Lift the ban.
     Unban,
 }
 
-/// A frame from a client: a command, or the number and the error to answer with.
+/// A frame from a client: a command, or the number and the error for its ack.
 pub type Request = Result<Command, (Option<CommandId>, WireError)>;
 
 impl Command {
-    /// Reads a command.
+    /// Parses a command.
     ///
     /// # Errors
     ///
-    /// The error to answer with, and the number to answer to if at least that could be read.
+    /// The error for the ack, and the command's number if at least that could be parsed.
     pub fn from_value(value: Value) -> Request {
         let mut fields = Fields::of(value).map_err(|e| (None, e))?;
         let id: CommandId = fields.need("id").map_err(|e| (None, e))?;
@@ -140,7 +141,7 @@ impl Command {
 }
 
 impl CommandBody {
-    /// Its word on the wire.
+    /// Its name on the wire.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "hello",
@@ -368,7 +369,7 @@ fn users(f: &mut Fields, name: &'static str) -> Result<Vec<UserId>, WireError> {
     }
 }
 
-/// The limit of a page: at least 1; what is more than the server allows is cut down by the server.
+/// The limit of a page: at least 1; the server reduces it to its own maximum.
 fn limit(f: &mut Fields) -> Result<u32, WireError> {
     match f.take("limit")? {
         Some(0) => Err(bad("limit", "at least 1 was expected")),

@@ -1,4 +1,4 @@
-//! What a room's log holds, and the content of what people send.
+//! The entries of a room's log, and the content of messages.
 
 use std::fmt;
 
@@ -19,33 +19,33 @@ use super::value::{Map, Value};
 pub struct Event {
     /// The room.
     pub room: RoomId,
-    /// The life of the room that `seq` counts in.
+    /// The epoch in which `seq` counts.
     pub epoch: Epoch,
-    /// Its place in the log.
+    /// Its offset in the log.
     pub seq: Seq,
-    /// Who sent it.
+    /// The sender.
     pub from: UserId,
-    /// When the engine accepted it. For people; order comes from `seq` alone.
+    /// The time of acceptance. For display; order comes from `seq` alone.
     pub at: Timestamp,
-    /// What sort of event it is.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// The id that its sender chose, if it was sent with one.
+    /// The message id that the sender chose, if any.
     pub id: Option<MessageId>,
-    /// What it says.
+    /// The content.
     pub content: Content,
 }
 
-/// A checked value in packed form (MessagePack): what a message says, or what a state key holds.
+/// A checked value in packed form (MessagePack): the content of a message or of a state key.
 ///
 /// Invariant: it unpacks to a value that is well formed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content(Bytes);
 
-/// Why a value cannot be a content.
+/// The reason why a value cannot be a content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContentError {
-    /// More bytes than allowed, packed.
+    /// The packed content exceeds the byte limit.
     #[error("the content has {len} bytes when packed; at most {max} are allowed")]
     TooLarge {
         /// Its size in bytes.
@@ -64,23 +64,23 @@ pub enum ContentError {
     /// More values than allowed.
     #[error("the content has {count} values; at most {max} are allowed")]
     TooMany {
-        /// How many it has.
+        /// The number of values.
         count: usize,
         /// The limit.
         max: usize,
     },
-    /// An integer beyond 2^53 − 1, a number that is not finite, or a key that stands twice.
+    /// An integer beyond 2^53 − 1, a number that is not finite, or a duplicate key.
     #[error(
-        "the content holds an integer beyond 2^53 - 1, a number that is not finite, or a repeated key"
+        "the content holds an integer beyond 2^53 - 1, a number that is not finite, or a duplicate key"
     )]
     NotWellFormed,
-    /// Bytes that are no packed value.
+    /// Bytes that are not a packed value.
     #[error("the content is damaged")]
     Damaged,
 }
 
 impl ContentError {
-    /// The code to answer with.
+    /// The code of the error ack.
     pub fn code(&self) -> Code {
         match self {
             Self::TooLarge { .. } => Code::TooLarge,
@@ -121,7 +121,7 @@ impl Content {
         if len > max { Err(ContentError::TooLarge { len, max }) } else { Ok(Self(packed)) }
     }
 
-    /// A text, as `{"text": …}`: what most messages are.
+    /// A text, as `{"text": …}`: the form of most messages.
     ///
     /// # Errors
     ///
@@ -130,11 +130,11 @@ impl Content {
         Self::new(&Map::from_iter([("text", text)]).into(), limits)
     }
 
-    /// Takes bytes that [`Content::packed`] once gave, as a store returns them.
+    /// Restores a content from the result of [`Content::packed`].
     ///
     /// # Errors
     ///
-    /// [`ContentError::Damaged`] if they do not unpack.
+    /// [`ContentError::Damaged`] if the bytes do not unpack.
     pub fn from_packed(bytes: Bytes) -> Result<Self, ContentError> {
         match codec::unpack(&bytes) {
             Ok(_) => Ok(Self(bytes)),
@@ -142,7 +142,7 @@ impl Content {
         }
     }
 
-    /// Takes what was packed from a value that decoding has checked.
+    /// Wraps bytes packed from a value that decoding has checked.
     pub(super) fn from_decoded(bytes: Bytes) -> Self {
         Self(bytes)
     }
@@ -152,14 +152,14 @@ impl Content {
         &self.0
     }
 
-    /// Bytes that it has in JSON at most.
+    /// Upper bound of its bytes in JSON.
     pub(crate) fn json_len(&self) -> usize {
         scan::json_len(&self.0)
     }
 
     /// The value.
     pub fn value(&self) -> Value {
-        // Checked when it was made.
+        // Checked on construction.
         codec::unpack(&self.0).unwrap_or_default()
     }
 }
@@ -173,27 +173,27 @@ impl Default for Content {
 }
 
 impl fmt::Debug for Content {
-    /// Shows the size only: what people say does not belong in logs.
+    /// Shows the size only: contents of messages do not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Content({} bytes)", self.0.len())
     }
 }
 
-/// What sort of room it is. It decides who may do what by default.
+/// The kind of a room. It decides the default permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
-    /// Two users. Made by the first send; its members never change.
+    /// Two users. Created by the first send; its members never change.
     Direct,
-    /// Members talk with each other; who joins may speak.
+    /// Members talk with each other: a user that joins may send.
     Group,
-    /// Few speak, many listen: who joins may read.
+    /// Few senders, many readers: a user that joins may read.
     Channel,
-    /// A user's own room: only they read it.
+    /// A user's inbox: only they may read it.
     Inbox,
 }
 
-/// What a member may do. Each role may do what the ones before it may.
+/// The role of a member. Each role includes the permissions of the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -203,27 +203,27 @@ pub enum Role {
     Member,
     /// Add and remove members of lower roles, ban and unban.
     Moderator,
-    /// Give roles.
+    /// Assign roles.
     Owner,
 }
 
-/// One entry in the content of an `im.members` event: what became of a user.
+/// One entry in the content of an `im.members` event: the change of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberChange {
     /// The user is a member with this role now.
     Joined(UserId, Role),
-    /// The user left by themselves.
+    /// The user left on their own.
     Left(UserId),
     /// The user was removed.
     Removed(UserId),
-    /// The user was removed, if they were in, and may not come back.
+    /// The user was removed, if they were a member, and banned.
     Banned(UserId),
-    /// The user may come back.
+    /// The user's ban was lifted.
     Unbanned(UserId),
 }
 
 impl MemberChange {
-    /// Whom it is about.
+    /// The user concerned.
     pub fn user(&self) -> &UserId {
         match self {
             Self::Joined(user, _)
@@ -234,18 +234,18 @@ impl MemberChange {
         }
     }
 
-    /// Whether the user may read on after it.
+    /// Returns whether the change ends the user's membership.
     pub fn ends_membership(&self) -> bool {
         matches!(self, Self::Left(_) | Self::Removed(_) | Self::Banned(_))
     }
 
-    /// The value that the content of an `im.members` event has: `{"changes": [{"user", "act", "role"?}, …]}`.
+    /// The content of an `im.members` event: `{"changes": [{"user", "act", "role"?}, …]}`.
     pub fn list_to_value(changes: &[Self]) -> Value {
         let items: Vec<Value> = changes.iter().map(Self::to_value).collect();
         Map::from_iter([("changes", items)]).into()
     }
 
-    /// Reads the content of an `im.members` event. Entries that this version does not know are left out.
+    /// Parses the content of an `im.members` event. Unknown entries are skipped.
     pub fn list_from_value(value: Value) -> Vec<Self> {
         let read = |item: Value| Self::from_fields(Fields::of(item).ok()?);
         match Fields::of(value).ok().and_then(|mut f| f.take_value("changes")) {
@@ -327,7 +327,7 @@ word_enum!(
 );
 
 impl Event {
-    /// The fields of an event, as they stand in a push and in a page of history.
+    /// The fields of an event, as in a push and in a page of history.
     pub(super) fn put_fields(&self, map: &mut Map) {
         map.push("room", &self.room);
         map.push("epoch", self.epoch);
@@ -359,7 +359,7 @@ impl Event {
         })
     }
 
-    /// The membership changes that this event tells of; empty for every other kind of event.
+    /// The membership changes in this event; empty for every other kind of event.
     pub fn member_changes(&self) -> Vec<MemberChange> {
         if self.kind == EventKind::members() {
             MemberChange::list_from_value(self.content.value())

@@ -1,4 +1,4 @@
-//! Taking typed fields out of a frame's map, with errors that name the field; putting typed fields into one.
+//! Typed access to a frame's fields, with errors that name the field.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::time::{Stamp, Timestamp};
 use super::codec::WireError;
 use super::value::{Map, Value};
 
-/// A frame's fields, taken out one by one. What is left over is ignored: newer peers may know more fields.
+/// A frame's fields, removed one by one. The rest is ignored: newer peers may send more fields.
 pub(super) struct Fields(Map);
 
 /// A type that a field may have.
 pub(super) trait Field: Sized {
-    /// Reads it, or says what was expected.
+    /// Parses it; the error names what was expected.
     fn read(value: Value) -> Result<Self, String>;
 }
 
@@ -29,12 +29,12 @@ impl Fields {
         }
     }
 
-    /// The field, which must be there.
+    /// Removes a required field.
     pub(super) fn need<T: Field>(&mut self, name: &'static str) -> Result<T, WireError> {
         self.take(name)?.ok_or_else(|| missing(name))
     }
 
-    /// The field, if it is there. Null counts as absent.
+    /// Removes an optional field. Null counts as absent.
     pub(super) fn take<T: Field>(&mut self, name: &'static str) -> Result<Option<T>, WireError> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
@@ -42,22 +42,22 @@ impl Fields {
         }
     }
 
-    /// The field as it is, where null is a value like any other.
+    /// Removes a required field as it is; null is a value like any other.
     pub(super) fn need_value(&mut self, name: &'static str) -> Result<Value, WireError> {
         self.0.remove(name).ok_or_else(|| missing(name))
     }
 
-    /// The field as it is, if it is there.
+    /// Removes an optional field as it is.
     pub(super) fn take_value(&mut self, name: &'static str) -> Option<Value> {
         self.0.remove(name)
     }
 
-    /// What was not taken out.
+    /// The fields that were not removed.
     pub(super) fn rest(self) -> Value {
         Value::Map(self.0)
     }
 
-    /// A list of maps, each read by `read`. Absent counts as empty.
+    /// A list of maps, each parsed by `read`. Absent counts as empty.
     pub(super) fn list<T>(
         &mut self,
         name: &'static str,
@@ -193,7 +193,7 @@ impl From<CommandId> for Value {
     }
 }
 
-/// An unsigned number as a value; what lies beyond 2^53 − 1 becomes that.
+/// An unsigned number as a value, clamped to 2^53 − 1.
 pub(super) fn int(n: u64) -> Value {
     // At most 2^53 - 1, which an i64 holds.
     Value::Int(n.min(MAX_SAFE_INTEGER) as i64)

@@ -1,4 +1,4 @@
-//! The first frame, and the secrets in it.
+//! The first frame and its secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ pub struct Hello {
     pub version: u64,
     /// Credentials, where the transport did not carry them.
     pub token: Option<Secret>,
-    /// Who the client says it is. Believed only by servers that allow anonymous users.
+    /// The user that the client claims to be. Accepted only by servers that allow anonymous users.
     pub user: Option<UserId>,
-    /// Which device it is. A random one if absent.
+    /// The device. A random one if absent.
     pub device: Option<DeviceId>,
-    /// The session to go on with.
+    /// The session to resume.
     pub session: Option<ResumeToken>,
-    /// The client's name and version, for logs. At most 64 bytes are kept.
+    /// The client's name and version, for logs. At most 64 bytes are used.
     pub client: Option<Arc<str>>,
 }
 
-/// What proves that a session is yours, beside the credentials: as `welcome` gave it.
+/// Proof of a session's ownership, beside the credentials: issued in `welcome`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumeToken {
-    /// Which session.
+    /// The session.
     pub session: SessionId,
     /// Its secret, 128 bits or more.
     pub secret: Secret,
 }
 
-/// A text that never shows itself in logs.
+/// A text whose value never appears in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
 
@@ -45,7 +45,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself. Take care where it goes.
+    /// The text itself. The caller must not log or store it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Replies with a list that is cut where its encoded form would be too large.
+//! Acks with a list that is cut where its encoded form would be too large.
 
 use bytes::Bytes;
 
@@ -10,27 +10,27 @@ use super::page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, room_entry};
 use super::reply::Reply;
 use super::value::{Map, Value};
 
-/// Bytes of a frame beside its list at most, and of what stands between the entries.
+/// Maximum bytes of a frame beside its list, and of the separators between the entries.
 const FRAME: usize = 512;
 
-/// What a list may hold, as bytes on the wire.
+/// The capacity of a list, in bytes on the wire.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
     pub(crate) encoding: Encoding,
-    /// Bytes of the whole frame, which has one entry at least.
+    /// Bytes of the whole frame. The first entry is always included.
     pub(crate) max_bytes: usize,
 }
 
-/// Entries that are encoded one by one, so that no more is held than the page and one entry.
+/// Entries encoded one by one, so that no more than the page and one entry is in memory.
 struct List {
     entries: Vec<Bytes>,
-    /// Some were left out.
+    /// Some entries were omitted.
     cut: bool,
 }
 
 impl Room {
-    /// The reply to `history`, encoded: `page` without its events says what stands beside `events`. Where some do not fit,
-    /// there is more.
+    /// The encoded ack of `history`: `page` without its events supplies the fields beside `events`.
+    /// If some events do not fit, `more` is true.
     pub(crate) fn history<'a>(
         &self,
         id: CommandId,
@@ -43,14 +43,14 @@ impl Room {
         self.frame(&Reply::History(page), id, "events", &list)
     }
 
-    /// The reply to `members`, encoded.
+    /// The encoded ack of `members`.
     pub(crate) fn members(&self, id: CommandId, members: &[MemberEntry], more: bool) -> Bytes {
         let list = self.fill(members.iter().map(MemberEntry::to_value));
         let page = MemberPage { members: Vec::new(), more: more || list.cut };
         self.frame(&Reply::Members(page), id, "members", &list)
     }
 
-    /// The reply to `rooms`, encoded.
+    /// The encoded ack of `rooms`.
     pub(crate) fn rooms(
         &self,
         id: CommandId,
@@ -77,7 +77,7 @@ impl Room {
         List { entries, cut: false }
     }
 
-    /// The reply, whose list under `name` is empty, with these entries in it.
+    /// The ack, whose list under `name` is empty, with these entries in it.
     fn frame(&self, reply: &Reply, id: CommandId, name: &'static str, list: &List) -> Bytes {
         let mut head = match reply.to_value(id) {
             Value::Map(map) => map,

@@ -1,22 +1,23 @@
-//! The protocol: frames, their two encodings of one shape, and what is refused before it is decoded.
+//! The protocol: frames, their two encodings of one shape, and the limits checked before decoding.
 //!
-//! The way in: [`decode`] scans the bytes against [`Limits`], parses them into [`Value`]s, and splits a batch;
-//! [`Command::from_value`] (or, in a client, [`ServerFrame::from_value`]) gives each its type. The way out: a frame
-//! becomes a [`Value`] and [`encode`] writes it. `wire/SPEC.md` in the repository describes the same for other
-//! languages, and the vectors beside it are read by the tests of both.
+//! Inbound: [`decode`] scans the bytes against [`Limits`], parses them into [`Value`]s, and splits
+//! a batch; [`Command::from_value`] (or, in a client, [`ServerFrame::from_value`]) converts each to
+//! its type. Outbound: a frame becomes a [`Value`] and [`encode`] writes it. `wire/SPEC.md` in the
+//! repository describes the same for other languages, and the tests of both read the vectors beside
+//! it.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `value` | the values that both encodings carry |
 //! | `scan` | size, depth and count, checked on raw bytes |
 //! | `codec` | JSON and MessagePack, batches |
-//! | `fields` | taking typed fields out of a map, with errors that name the field |
-//! | `command` | what clients ask |
+//! | `fields` | typed access to fields, with errors that name the field |
+//! | `command` | commands of clients |
 //! | `hello` | the first frame |
-//! | `event` | what a room's log holds |
-//! | `reply` | what commands are answered with |
-//! | `page`, `listed` | pages of lists among them; cut by their encoded size |
-//! | `push` | what the server sends unasked |
+//! | `event` | the entries of a room's log |
+//! | `reply` | acks of commands |
+//! | `page`, `listed` | pages of lists in acks; cut by their encoded size |
+//! | `push` | frames that the server pushes |
 
 mod codec;
 mod command;

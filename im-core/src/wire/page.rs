@@ -1,4 +1,4 @@
-//! Pages of what is listed: a room's log, members, rooms, sessions.
+//! Pages of lists: a room's log, members, rooms, sessions.
 
 use crate::id::{DeviceId, Epoch, RoomId, Seq, SessionId, UserId};
 use crate::time::Timestamp;
@@ -15,20 +15,20 @@ pub struct HistoryPage {
     pub epoch: Epoch,
     /// The room's last event.
     pub head: Seq,
-    /// The first event that is still kept.
+    /// The first retained event.
     pub first: Seq,
     /// Oldest first after a cursor, newest first before one. Without a gap.
     pub events: Vec<Event>,
-    /// Whether the log goes on in that direction.
+    /// Whether the log has more events in that direction.
     pub more: bool,
 }
 
 /// A member of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberEntry {
-    /// Who.
+    /// The user.
     pub user: UserId,
-    /// With which role.
+    /// The role.
     pub role: Role,
 }
 
@@ -57,9 +57,9 @@ pub struct SessionEntry {
     pub session: SessionId,
     /// Its device.
     pub device: DeviceId,
-    /// Since when.
+    /// When it was opened.
     pub since: Timestamp,
-    /// Whether it is connected to the node that answers.
+    /// Whether it is connected to the node that sends the ack.
     pub connected: bool,
 }
 
@@ -80,7 +80,7 @@ impl HistoryPage {
         map.push("more", self.more);
     }
 
-    /// Reads the reply to `history`.
+    /// Parses the ack of `history`.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl MemberEntry {
 }
 
 impl MemberPage {
-    /// Reads the reply to `members`.
+    /// Parses the ack of `members`.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl MemberPage {
 }
 
 impl RoomsPage {
-    /// Reads the reply to `rooms`.
+    /// Parses the ack of `rooms`.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl SessionEntry {
         map.into()
     }
 
-    /// Reads the reply to `sessions`.
+    /// Parses the ack of `sessions`.
     ///
     /// # Errors
     ///

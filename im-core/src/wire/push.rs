@@ -1,4 +1,4 @@
-//! What the server sends unasked, and the reading side of everything that it sends.
+//! Frames that the server pushes, and the parser of everything that it sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,51 +16,51 @@ use super::fields::{Fields, int};
 use super::reply::{ErrorReply, RoomStatus, millis};
 use super::value::{Map, Value};
 
-/// Something the server sends unasked.
+/// A frame that the server sends without a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Push {
-    /// A durable event: (room, epoch, seq) say where it belongs.
+    /// A durable event: (room, epoch, seq) is its position.
     Event(Arc<Event>),
-    /// An ephemeral signal: here and now, or never.
+    /// An ephemeral message: delivered now or never.
     Signal(Arc<Signal>),
     /// A state key's newest value.
     State(Arc<StateUpdate>),
     /// All of a room's state, or a part of it.
     Snapshot(Snapshot),
-    /// A room that is followed answers in another way from now on.
+    /// A subscribed room has another status from now on.
     Room(RoomStatus),
-    /// Where the reader stands after what came before: to be given back. Only where the transport cannot tell in a way
-    /// of its own.
+    /// The stream position after the frames before it, which the client returns. Only where the
+    /// transport has no place of its own for it.
     Position(Arc<str>),
-    /// The connection ends; this says why.
+    /// The connection ends; the disconnect has the reason.
     Disconnect(Disconnect),
 }
 
-/// Something that concerns whoever is there: typing, a cursor, a reaction that need not last.
+/// An ephemeral message: typing, a cursor, a reaction that need not last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Signal {
     /// The room, or the user whose devices it goes to.
     pub to: Target,
-    /// Who sent it.
+    /// The sender.
     pub from: UserId,
-    /// When the engine took it.
+    /// The time of acceptance.
     pub at: Timestamp,
-    /// What sort of signal it is.
+    /// The kind of the message.
     pub kind: EventKind,
-    /// What it says.
+    /// The content.
     pub content: Content,
 }
 
-/// One key's newest value. An update whose stamp is not greater than the one held is to be discarded.
+/// One key's newest value. An update whose stamp is not greater than the stored one is discarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateUpdate {
     /// The room.
     pub room: RoomId,
     /// The key.
     pub key: StateKey,
-    /// How new it is.
+    /// Its version.
     pub stamp: Stamp,
-    /// Who set it.
+    /// The user that wrote it.
     pub from: UserId,
     /// The value; `None` if the key was removed.
     pub value: Option<Content>,
@@ -71,7 +71,8 @@ pub struct StateUpdate {
 pub struct Snapshot {
     /// The room.
     pub room: RoomId,
-    /// New whenever updates may have been lost. A client that holds state of another generation drops it.
+    /// Changes whenever updates may have been lost. A client that holds state of another generation
+    /// drops it.
     pub generation: u64,
     /// The keys and their values.
     pub entries: Vec<Arc<StateUpdate>>,
@@ -79,19 +80,19 @@ pub struct Snapshot {
     pub more: bool,
 }
 
-/// Why a connection ends, and when to come back.
+/// The reason of a disconnect, and the delay before a reconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disconnect {
     /// The code, also the WebSocket close code. See [`crate::code::advice`].
     pub code: u16,
-    /// Words.
+    /// The message for the peer.
     pub message: String,
-    /// Come back after this long, if at all.
+    /// Reconnect after this delay, if at all.
     pub retry_after: Option<Duration>,
 }
 
 impl Disconnect {
-    /// The farewell as an encoded frame, for a peer that is refused before it has a connection.
+    /// The disconnect as an encoded frame, for a peer that is refused before it has a connection.
     pub fn encoded(self, encoding: Encoding) -> Bytes {
         encode(&Push::Disconnect(self).to_value(), encoding)
     }
@@ -107,22 +108,22 @@ impl From<&Error> for Disconnect {
     }
 }
 
-/// Anything a server sends, as a client reads it.
+/// A frame from a server, as a client parses it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerFrame {
-    /// A command was carried out. What `body` holds depends on the command: see the `from_value` of the types in this
-    /// module.
+    /// The ack of an executed command. The fields of `body` depend on the command: see the
+    /// `from_value` of the types in this module.
     Ok {
         /// The command's number.
         id: CommandId,
-        /// The fields of the reply.
+        /// The fields of the ack.
         body: Value,
     },
-    /// A command was refused, or a message was no command.
+    /// The ack of a refused command, or of a message that is not a command.
     Err(ErrorReply),
-    /// Sent unasked.
+    /// A push.
     Push(Push),
-    /// A kind of frame that this version does not know: to be ignored.
+    /// An unknown kind of frame, to be ignored.
     Unknown,
 }
 
@@ -170,11 +171,11 @@ impl Push {
 }
 
 impl ServerFrame {
-    /// Reads a frame that a server sent.
+    /// Parses a frame that a server sent.
     ///
     /// # Errors
     ///
-    /// A field is missing or wrong. Kinds of frames that are not known are no error.
+    /// A field is missing or wrong. Unknown kinds of frames are not an error.
     pub fn from_value(value: Value) -> Result<Self, WireError> {
         let mut f = Fields::of(value)?;
         let kind: Arc<str> = f.need("t")?;
@@ -269,7 +270,8 @@ impl Disconnect {
     }
 }
 
-/// The content of a frame that was decoded: its invariants hold already, and a client sets no limits of its own.
+/// The content of a decoded frame: its invariants hold already, and a client sets no limits of its
+/// own.
 fn content(value: Value) -> Content {
     Content::from_decoded(encode(&value, Encoding::MsgPack))
 }

@@ -1,4 +1,4 @@
-//! What commands are answered with. Every command gets exactly one reply: `ok` with fields of its own, or `err`.
+//! Acks of commands. Every command gets exactly one: `ok` with fields of its own, or `err`.
 
 use std::time::Duration;
 
@@ -14,38 +14,38 @@ use super::page::{HistoryPage, MemberEntry, MemberPage, RoomsPage, SessionEntry,
 use super::push::{generation_value, take_generation};
 use super::value::{Map, Value};
 
-/// The answer to a command that was carried out.
+/// The ack of an executed command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// It was done and there is nothing to tell.
+    /// Executed; no fields.
     Done,
     /// To `hello`.
     Welcome(Box<Welcome>),
     /// To `ping`: the server's time.
     Pong(Timestamp),
-    /// To `refresh`: the new credentials count.
+    /// To `refresh`: the new credentials are in effect.
     Refreshed {
         /// When they expire; `None` if they do not.
         expires: Option<Timestamp>,
     },
     /// To `subscribe` and `resume`: one status for each room.
     Rooms {
-        /// A status for each room that was named or that the checkpoint held.
+        /// A status for each room in the command or in the checkpoint.
         statuses: Vec<RoomStatus>,
-        /// The checkpoint that the server holds now.
+        /// The revision of the stored checkpoint.
         rev: u64,
-        /// The generation of state. A client drops the state that it holds of another one; snapshots follow for the
-        /// rooms that have state.
+        /// The generation of state. A client drops the state that it holds of another one;
+        /// snapshots follow for the rooms that have state.
         generation: u64,
     },
-    /// To `checkpoint` and `unsubscribe`: the checkpoint that the server holds now.
+    /// To `checkpoint` and `unsubscribe`: the stored checkpoint.
     Checkpoint {
-        /// Counts the checkpoints of the session.
+        /// Its revision, which increases with every change.
         rev: u64,
     },
     /// To `send`, and to commands that change members.
     Appended(AppendAck),
-    /// To `put_state` and `remove_state`: the stamp that the value has now.
+    /// To `put_state` and `remove_state`: the stamp of the current value.
     Applied(Stamp),
     /// To `history`.
     History(HistoryPage),
@@ -68,30 +68,30 @@ pub struct TicketGrant {
     pub within: Duration,
 }
 
-/// Who you are and what is allowed here.
+/// The session, the identity and the limits of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
     /// The session's public id.
     pub session: SessionId,
     /// The secret with which the session can be resumed.
     pub secret: Secret,
-    /// Who you are.
+    /// The authenticated user.
     pub user: UserId,
-    /// Which device this is.
+    /// The device of this session.
     pub device: DeviceId,
-    /// Whether an earlier session goes on.
+    /// Whether an earlier session was resumed.
     pub resumed: bool,
-    /// The checkpoint that the server holds.
+    /// The revision of the stored checkpoint.
     pub rev: u64,
     /// When the credentials expire.
     pub expires: Option<Timestamp>,
-    /// Say something at least this often, or the connection is closed.
+    /// Maximum silence of the client: after it, the server closes the connection.
     pub idle: Duration,
-    /// What is allowed.
+    /// The limits of the server.
     pub limits: ServerLimits,
 }
 
-/// What the server allows. A client that keeps to it is never refused for size or count.
+/// The limits of the server. A client that respects them is never refused for size or count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Bytes in one message.
@@ -100,11 +100,11 @@ pub struct ServerLimits {
     pub content_bytes: u64,
     /// Frames in one message.
     pub batch: u64,
-    /// Commands in flight, beyond which the server reads no further.
+    /// Commands in flight; with more, the server stops reading.
     pub in_flight: u64,
     /// Events in one page of history.
     pub page: u64,
-    /// Rooms that one session follows.
+    /// Subscriptions of one session.
     pub rooms: u64,
     /// How deep a content may nest.
     pub depth: u64,
@@ -112,16 +112,16 @@ pub struct ServerLimits {
     pub values: u64,
 }
 
-/// How a room answers a reader's cursor.
+/// The status of a subscriber's cursor in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Every event after the cursor follows.
     Ok,
-    /// History was trimmed: every event after the cursor given here follows.
+    /// History was trimmed: every event after the cursor in this status follows.
     Gap,
-    /// Another epoch, or a cursor beyond the head: start again from the cursor given here.
+    /// Another epoch, or a cursor beyond the head: start again from the cursor in this status.
     Reset,
-    /// You may not read it.
+    /// The user may not read the room.
     Denied,
 }
 
@@ -134,51 +134,51 @@ word_enum!(
     Denied = "denied"
 );
 
-/// One room's answer to `subscribe` or `resume`; also pushed when it changes later.
+/// The status of one room in the ack of `subscribe` or `resume`; also pushed when it changes later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomStatus {
     /// The room.
     pub room: RoomId,
-    /// How it answers.
+    /// The status.
     pub status: Status,
-    /// Where the events that follow begin: the first has the seq after it. `None` if denied.
+    /// The cursor after which the events follow. `None` if denied.
     pub cursor: Option<Cursor>,
-    /// The room's last event when this was written; 0 if denied.
+    /// The room's head when this was written; 0 if denied.
     pub head: Seq,
-    /// Why it was denied: the number of a [`Code`](crate::Code), one of a later version perhaps.
+    /// The reason of a denial: the number of a [`Code`](crate::Code), possibly of a later version.
     pub code: Option<u16>,
 }
 
 /// The ack of an append: where the event is in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendAck {
-    /// The room: worth knowing after a send to a user.
+    /// The room: useful after a send to a user.
     pub room: RoomId,
     /// The room's epoch.
     pub epoch: Epoch,
-    /// The event's place.
+    /// The event's offset.
     pub seq: Seq,
     /// When it was accepted.
     pub at: Timestamp,
-    /// Whether an earlier send under the same id did it, or nothing needed to change.
+    /// Whether an earlier send under the same id was stored, or nothing had to change.
     pub duplicate: bool,
 }
 
-/// The answer to a command that was refused, or to something that was no command.
+/// The ack of a refused command, or of a message that is not a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorReply {
     /// The command's number, if it had one.
     pub id: Option<CommandId>,
-    /// The code. Kept as a number, since a newer server may know more codes; see [`crate::code::advice`].
+    /// The code. A number, since a newer server may use more codes; see [`crate::code::advice`].
     pub code: u16,
-    /// Words.
+    /// The message for the peer.
     pub message: String,
-    /// How long to wait before trying again.
+    /// The delay before a retry.
     pub retry_after: Option<Duration>,
 }
 
 impl Reply {
-    /// The reply to command `id` as a frame.
+    /// The ack of command `id` as a frame.
     pub fn to_value(&self, id: CommandId) -> Value {
         let mut map = Map::with_capacity(8);
         map.push("t", "ok");
@@ -187,11 +187,11 @@ impl Reply {
         map.into()
     }
 
-    /// Reads the reply to `refresh`.
+    /// Parses the ack of `refresh`.
     ///
     /// # Errors
     ///
-    /// The time is no time.
+    /// The time is invalid.
     pub fn refreshed_from_value(value: Value) -> Result<Self, WireError> {
         Ok(Self::Refreshed { expires: Fields::of(value)?.take("expires")? })
     }
@@ -253,7 +253,7 @@ impl Welcome {
         map.push("limits", self.limits.to_map());
     }
 
-    /// Reads the reply to `hello`.
+    /// Parses the ack of `hello`.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ impl Welcome {
 }
 
 impl ServerLimits {
-    /// The limits as a map, as in the reply to `hello`.
+    /// The limits as a map, as in the ack of `hello`.
     pub fn to_map(&self) -> Map {
         let mut map = Map::with_capacity(6);
         map.push("message_bytes", int(self.message_bytes));
@@ -305,7 +305,7 @@ impl ServerLimits {
 }
 
 impl RoomStatus {
-    /// A room that may not be read.
+    /// The status of a room that the user may not read.
     pub fn denied(room: RoomId, code: Code) -> Self {
         let code = Some(code.number());
         Self { room, status: Status::Denied, cursor: None, head: Seq::ZERO, code }
@@ -333,7 +333,8 @@ impl RoomStatus {
         })
     }
 
-    /// Reads the reply to `subscribe` and `resume`: the statuses, the checkpoint's revision and the generation of state.
+    /// Parses the ack of `subscribe` and `resume`: the statuses, the checkpoint's revision and the
+    /// generation of state.
     ///
     /// # Errors
     ///
@@ -353,7 +354,7 @@ impl AppendAck {
         map.push("duplicate", self.duplicate);
     }
 
-    /// Reads the reply to `send` and to commands that change members.
+    /// Parses the ack of `send` and of membership commands.
     ///
     /// # Errors
     ///
@@ -371,7 +372,7 @@ impl AppendAck {
 }
 
 impl TicketGrant {
-    /// Reads the reply to `ticket`.
+    /// Parses the ack of `ticket`.
     ///
     /// # Errors
     ///

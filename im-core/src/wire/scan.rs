@@ -1,10 +1,13 @@
-//! Depth and count, checked on raw bytes in one pass and without allocation in proportion to what the bytes claim.
+//! Checks of depth and count on raw bytes, in one pass, without allocation in proportion to claimed
+//! lengths.
 //!
-//! A scan does not validate: what it lets through may still fail to parse. It promises that parsing will not nest
-//! deeper or build more values than was allowed, and it refuses what the parsers take and the protocol does not: in
-//! JSON, integers so long that they would become floats; in MessagePack, text that is not UTF-8 and keys that are no text.
+//! A scan does not validate: bytes that pass may still fail to parse. It guarantees that parsing
+//! will not nest deeper or build more values than allowed, and it refuses input that the parsers
+//! accept and the protocol does not: in JSON, integers so long that they would become floats; in
+//! MessagePack, text that is not UTF-8 and keys that are not text.
 //!
-//! Both count alike: a value counts one, the keys of a map nothing. In JSON, bytes are an object with a member: two.
+//! Both formats count alike: a value counts one, the keys of a map nothing. In JSON, bytes are an
+//! object with a member: two.
 
 use crate::code::Code;
 
@@ -23,7 +26,8 @@ const MAX_DIGITS: usize = 16;
 /// Scans JSON text: counts brackets for depth, and commas and first members for values.
 pub(super) fn json(bytes: &[u8], max_depth: usize, max_values: usize) -> Result<(), WireError> {
     let (mut depth, mut values) = (0_usize, 1_usize);
-    // Whether a list or map has just been opened: unless it closes at once, what follows is its first value.
+    // Whether a list or map has just been opened: unless it closes at once, its first value
+    // follows.
     let mut opened = false;
     let mut rest = bytes.iter();
     while let Some(byte) = rest.next() {
@@ -64,7 +68,7 @@ fn skip_string(rest: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-/// Skips the rest of a number of which the first digit is behind us.
+/// Skips the rest of a number whose first digit was read.
 fn skip_number(rest: &mut std::slice::Iter<'_, u8>) -> Result<(), WireError> {
     let (mut digits, mut integer) = (1_usize, true);
     while let Some(byte) = rest.as_slice().first() {
@@ -82,15 +86,16 @@ fn skip_number(rest: &mut std::slice::Iter<'_, u8>) -> Result<(), WireError> {
     }
 }
 
-/// A list or map that is being walked through.
+/// A list or map that is being scanned.
 struct Open {
-    /// How many values, keys included, it still waits for after the one that is next.
+    /// Values, keys included, still expected after the next one.
     left: usize,
-    /// Whether keys and values take turns.
+    /// Whether keys and values alternate.
     map: bool,
 }
 
-/// Scans MessagePack: walks the headers, so that a length that lies is found before anything is built from it.
+/// Scans MessagePack: walks the headers, so that a false length is found before anything is
+/// allocated for it.
 pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Result<(), WireError> {
     let cut_short = || WireError::new(Code::Malformed, CUT_SHORT);
     let mut open: Vec<Open> = Vec::with_capacity(max_depth.min(32));
@@ -101,7 +106,8 @@ pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Resu
             header(head, &bytes[at + 1..]).ok_or_else(cut_short)?;
         let body_at = at + 1 + fixed;
         at = body_at.checked_add(body).filter(|at| *at <= bytes.len()).ok_or_else(cut_short)?;
-        // Keys and values take turns, and the last is a value: with an odd number to come, this is a key.
+        // Keys and values alternate, and the last is a value: if an odd number is left, this is a
+        // key.
         let key = open.last().is_some_and(|open| open.map && open.left % 2 == 1);
         if key && !is_text(head) {
             return Err(WireError::new(Code::Malformed, BAD_KEY));
@@ -135,7 +141,8 @@ pub(super) fn msgpack(bytes: &[u8], max_depth: usize, max_values: usize) -> Resu
     }
 }
 
-/// Bytes that a packed value has in JSON at most; for a value that our encoder packed, rarely more than it really has.
+/// Upper bound of the bytes of a packed value in JSON; for a value that our encoder packed, rarely
+/// more than the exact number.
 pub(super) fn json_len(packed: &[u8]) -> usize {
     let (mut at, mut len) = (0_usize, 0_usize);
     while let Some((head, rest)) = packed.get(at..).and_then(<[u8]>::split_first) {
@@ -183,13 +190,13 @@ const fn is_container(head: u8) -> bool {
     is_map(head) || matches!(head, 0x90..=0x9f | 0xdc | 0xdd)
 }
 
-/// What follows a head byte.
+/// The lengths encoded by a head byte.
 struct Header {
-    /// Bytes that say how long it is, and of what type an extension is. At most 5.
+    /// Bytes of the length and of the type of an extension. At most 5.
     fixed: usize,
     /// Bytes of the value itself.
     body: usize,
-    /// Values that it holds, the keys of a map included.
+    /// Contained values, the keys of a map included.
     children: usize,
 }
 

@@ -12,14 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::MAX_SAFE_INTEGER;
 
-/// A value: what JSON has, and bytes.
+/// A value: JSON's types and bytes.
 ///
-/// Invariants of every value that was decoded: integers lie within ±(2^53 − 1); floats are finite and have a
-/// fraction or lie outside that range (`1.0` is the integer 1, `-0.0` is 0, so that both encodings and every language
-/// agree on one form); the keys of a map are unique.
+/// Invariants of every decoded value: integers lie within ±(2^53 − 1); floats are finite and have a
+/// fraction or lie outside that range (`1.0` is the integer 1, `-0.0` is 0, so that both encodings
+/// and every language agree on one form); the keys of a map are unique.
 ///
-/// In JSON, bytes are an object with the one member `$bytes` (standard base64 with padding, RFC 4648 section 4), and
-/// a key of a map that begins with `$` is written with one more `$` before it.
+/// In JSON, bytes are an object with the one member `$bytes` (standard base64 with padding, RFC
+/// 4648 section 4), and a key of a map that begins with `$` is written with one more `$` before it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     /// Nothing.
@@ -41,7 +41,7 @@ pub enum Value {
     Map(Map),
 }
 
-/// Names and values in the order given. Invariant: names are unique. Two maps are equal whatever their order.
+/// Names and values in insertion order. Invariant: names are unique. Equality ignores the order.
 #[derive(Debug, Clone, Default)]
 pub struct Map(Vec<(Cow<'static, str>, Value)>);
 
@@ -56,13 +56,13 @@ impl Map {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// Takes the value out from under `key`.
+    /// Removes and returns the value under `key`.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(k, _)| k == key)?;
         Some(self.0.remove(at).1)
     }
 
-    /// Puts `value` under `key`, in place of what was there.
+    /// Sets the value under `key`, replacing an earlier one.
     pub fn insert(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.0.iter_mut().find(|(k, _)| *k == key) {
@@ -73,7 +73,7 @@ impl Map {
 
     /// Adds an entry whose key is known to be new.
     pub(crate) fn push(&mut self, key: &'static str, value: impl Into<Value>) {
-        debug_assert!(self.get(key).is_none(), "{key} stands twice");
+        debug_assert!(self.get(key).is_none(), "duplicate key {key}");
         self.0.push((Cow::Borrowed(key), value.into()));
     }
 
@@ -106,7 +106,7 @@ impl Map {
         entries
     }
 
-    /// The first key that stands twice, in O(n log n).
+    /// Returns a duplicate key, if any, in O(n log n).
     fn duplicate_key(&self) -> Option<&str> {
         let entries = self.sorted();
         entries.windows(2).find(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0)
@@ -120,7 +120,7 @@ impl PartialEq for Map {
 }
 
 impl Value {
-    /// A number in its one form; `None` if it is not finite.
+    /// A number in its canonical form; `None` if it is not finite.
     pub fn number(number: f64) -> Option<Self> {
         const EDGE: f64 = MAX_SAFE_INTEGER as f64;
         if !number.is_finite() {
@@ -132,7 +132,7 @@ impl Value {
         }
     }
 
-    /// How deeply lists and maps nest: 0 for a plain value, 1 for `[]`.
+    /// The nesting depth of lists and maps: 0 for a plain value, 1 for `[]`.
     pub fn depth(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
@@ -141,7 +141,7 @@ impl Value {
         }
     }
 
-    /// How many values it is made of, itself included.
+    /// The number of values in it, itself included.
     pub fn count(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.iter().map(Self::count).sum::<usize>(),
@@ -150,7 +150,8 @@ impl Value {
         }
     }
 
-    /// Whether the invariants above hold throughout. Decoding sees to them; values built in Rust may break them.
+    /// Returns whether the invariants above hold throughout. Decoding guarantees them; values built
+    /// in Rust may break them.
     pub fn is_well_formed(&self) -> bool {
         match self {
             Self::Int(n) => n.unsigned_abs() <= MAX_SAFE_INTEGER,
@@ -293,7 +294,7 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 struct ValueVisitor {
-    /// Whether bytes and keys with `$` come in JSON's disguise.
+    /// Whether bytes and keys with `$` have JSON's escaped form.
     escaped: bool,
 }
 
@@ -341,7 +342,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        // The scan has bounded the count by the bytes at hand, but a hint is still only a hint.
+        // The scan has bounded the count by the number of bytes, but a hint is not trusted.
         let mut items = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(64));
         while let Some(item) = seq.next_element()? {
             items.push(item);
@@ -367,7 +368,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         }
         let map = Map(entries);
         match map.duplicate_key() {
-            Some(key) => Err(de::Error::custom(format_args!("the key {key:?} stands twice"))),
+            Some(key) => Err(de::Error::custom(format_args!("duplicate key {key:?}"))),
             None => Ok(Value::Map(map)),
         }
     }

@@ -18,16 +18,16 @@ use super::{golden, hex, unhex};
 #[derive(Serialize, Deserialize)]
 struct Frame {
     name: String,
-    /// Who sends it: `client` or `server`.
+    /// The sender: `client` or `server`.
     from: String,
-    /// For an `ok`: the command that it answers.
+    /// For an `ok`: the command that it acknowledges.
     #[serde(skip_serializing_if = "Option::is_none")]
     answers: Option<String>,
     json: String,
     msgpack: String,
 }
 
-/// A frame in another form that means the same as a canonical one.
+/// A frame in another form that is equal to a canonical one.
 #[derive(Serialize, Deserialize)]
 struct Variant {
     name: String,
@@ -61,7 +61,7 @@ const ABOUT: &str = "Every frame in both encodings, as the reference implementat
     this order of fields gives the same bytes; a decoder must take any order. `variants` are other forms that must be \
     read as the frame they name. msgpack is hexadecimal. See ../SPEC.md.";
 
-/// Every frame with its name, its sender and, for an `ok`, the command that it answers.
+/// Every frame with its name, its sender and, for an `ok`, the command that it acknowledges.
 fn all() -> Vec<(String, &'static str, Option<&'static str>, Value)> {
     let id = CommandId(7);
     let mut all = Vec::new();
@@ -240,7 +240,7 @@ fn check_frame(frame: &Frame) {
     assert_eq!(json(&typed), frame.json, "{}", frame.name);
 }
 
-/// Reads a frame as a client does, and writes it again as a server does.
+/// Parses a frame as a client does, and encodes it again as a server does.
 fn server_frame(value: &Value, answers: Option<&str>) -> Value {
     let body = match ServerFrame::from_value(value.clone()).unwrap() {
         ServerFrame::Ok { body, .. } => body,

@@ -1,4 +1,4 @@
-//! What clients send, and the names that all cases share.
+//! Frames of clients, and the names that all cases share.
 
 use im_core::wire::{
     CommandBody, Content, Hello, Limits, Map, MemberAct, PageFrom, ResumeToken, Role, RoomKind,
@@ -70,7 +70,7 @@ pub(crate) fn content(value: &Value) -> Content {
     Content::new(value, &Limits::default()).unwrap()
 }
 
-/// A value with everything that a value can be.
+/// A value with every kind of value in it.
 pub(crate) fn rich() -> Value {
     let inner = Map::from_iter([
         ("null", Value::Null),

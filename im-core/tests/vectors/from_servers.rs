@@ -1,4 +1,4 @@
-//! What servers send.
+//! Frames of servers.
 
 use std::sync::Arc;
 use std::time::Duration;

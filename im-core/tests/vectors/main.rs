@@ -1,7 +1,9 @@
-//! The golden vectors in `wire/vectors`, which every implementation of the protocol reads in its tests.
+//! The golden vectors in `wire/vectors`, which every implementation of the protocol reads in its
+//! tests.
 //!
-//! They are made from the cases in the modules here. A test fails when file and code differ; after a change that is
-//! meant, write them anew with `IM_BLESS=1 cargo test -p im-core --test vectors` and read the difference.
+//! They are generated from the cases in the modules here. A test fails when file and code differ;
+//! after an intended change, write them again with `IM_BLESS=1 cargo test -p im-core --test
+//! vectors` and read the difference.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -31,7 +33,7 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The same JSON in visible ASCII: some vectors hold characters that nobody sees.
+/// The same JSON in visible ASCII: some vectors contain invisible characters.
 fn ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -46,7 +48,8 @@ fn ascii(json: &str) -> String {
     out
 }
 
-/// Compares what the code makes with what the file says, or writes the file when asked to; gives the file's text.
+/// Compares the generated vectors with the file, or writes the file when asked to. Returns the
+/// file's text.
 fn golden(file: &str, made: &impl Serialize) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../wire/vectors").join(file);
     let made = ascii(&(serde_json::to_string_pretty(made).unwrap() + "\n"));

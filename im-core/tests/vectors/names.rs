@@ -32,7 +32,7 @@ struct Text {
     bad: Vec<String>,
 }
 
-/// What an id may be.
+/// Bounds and examples of an id.
 #[derive(Serialize, Deserialize)]
 struct Id {
     id: String,
@@ -60,7 +60,7 @@ fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Characters that nobody sees, and others that must not stand in any id.
+/// Invisible characters, and others that no id may contain.
 const INVISIBLE: &[&str] = &[
     "",
     " ",

@@ -1,4 +1,4 @@
-//! What is refused, with which number, and whether the connection lives on.
+//! Refused messages, their codes, and whether the connection survives.
 
 use im_core::wire::{Command, Encoding, Limits, ServerFrame, decode};
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,15 @@ pub(crate) struct Refused {
     /// The message as bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hex: Option<String>,
-    /// The message as pieces of text (JSON) or of hexadecimal (MessagePack), each repeated so many times.
+    /// The message as pieces of text (JSON) or of hexadecimal (MessagePack), each with a repetition
+    /// count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pieces: Option<Vec<(String, usize)>>,
     pub(crate) code: u16,
-    /// `close`: the message cannot be taken at all. `err`: it is answered and the connection lives on.
+    /// `close`: the message is not accepted at all. `err`: it gets an error ack and the connection
+    /// survives.
     pub(crate) answer: String,
-    /// The number in the `err`, where it could be read.
+    /// The number in the `err`, where it could be parsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<u64>,
 }
@@ -43,7 +45,7 @@ struct File {
     about: String,
     limits: UsedLimits,
     refused: Vec<Refused>,
-    /// Messages at the very limits, which must be taken.
+    /// Messages at the very limits, which must be accepted.
     taken: Vec<Refused>,
 }
 

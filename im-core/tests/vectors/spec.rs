@@ -1,4 +1,4 @@
-//! What `wire/SPEC.md` prints is what the code reads.
+//! The examples in `wire/SPEC.md` parse.
 
 use im_core::Code;
 use im_core::wire::{
@@ -11,7 +11,7 @@ fn spec() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The blocks between code fences of a language.
+/// The code blocks of a language.
 fn blocks(language: &str) -> Vec<String> {
     let fence = format!("\n```{language}\n");
     let spec = spec();
@@ -23,7 +23,7 @@ fn frames(line: &str) -> Vec<Value> {
         .unwrap_or_else(|e| panic!("{line}: {e}"))
 }
 
-/// Replies in the order of the commands that they answer.
+/// Acks in the order of the commands that they acknowledge.
 fn check_reply(command: &str, body: Value) {
     let fine = match command {
         "hello" => Welcome::from_value(body).is_ok(),
@@ -48,7 +48,7 @@ fn every_example_parses_as_stated() {
     let mut asked = String::new();
     let mut read = 0;
     for block in blocks("json") {
-        // Lines that go on after the margin are one line.
+        // Lines that continue after the margin are one line.
         for line in block.replace("\n ", "").lines() {
             let line = line.replace("…\"", "\"").replace("\"…", "\"");
             if line.contains('…') || !line.contains(r#""t":"#) {
@@ -79,7 +79,7 @@ fn every_line_to_paste_parses() {
     let pasted: Vec<&String> = lines.iter().filter(|line| !line.starts_with('<')).collect();
     assert!(pasted.len() > 10);
     for line in pasted {
-        // What a person has to put in is no epoch yet.
+        // A placeholder is not an epoch.
         for frame in frames(&line.replace("EPOCH", "1f3a.2")) {
             let unknown = frame.get("t").and_then(Value::as_text) == Some("dance");
             assert_eq!(Command::from_value(frame).is_err(), unknown, "{line}");

@@ -1,4 +1,4 @@
-//! Values in both encodings, and the hash that makes a retry a retry.
+//! Values in both encodings, and the content hash of the idempotency key.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{from_clients, golden, hex, unhex};
 
-/// A content with every form in which it may be submitted.
+/// A content in every form in which it may be submitted.
 #[derive(Serialize, Deserialize)]
 struct Hashed {
     name: String,
@@ -178,7 +178,7 @@ fn contents() -> Vec<Hashed> {
 }
 
 fn read(bytes: &[u8], encoding: Encoding) -> Value {
-    // A value alone is no message; a frame around it is.
+    // A value alone is not a message; a frame around it is.
     let framed = match encoding {
         Encoding::Json => [b"{\"x\":", bytes, b"}"].concat(),
         Encoding::MsgPack => [&[0x81, 0xa1, b'x'], bytes].concat(),
@@ -232,7 +232,7 @@ fn content_over_limit_names_it() {
     {
         assert_eq!(Content::new(&broken, &limits), Err(ContentError::NotWellFormed), "{broken:?}");
     }
-    // However high the limit, what is accepted can be read back.
+    // However high the limit, an accepted value can be read back.
     limits.max_depth = usize::MAX;
     assert_eq!(
         Content::new(&nested(65), &limits),

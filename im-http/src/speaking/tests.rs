@@ -1,4 +1,4 @@
-//! Times of one connection, in memory, so that paused time stands still while bytes travel.
+//! Time-outs of one connection, over an in-memory socket with paused time.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::timed::TimedBody;
 const ASK: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nhello";
 
-/// A connection to a service that answers with what it was sent after so long.
+/// Connects to a service that echoes a body after a delay.
 async fn connection(takes: Duration) -> DuplexStream {
     let service = tower::service_fn(move |request: Request<TimedBody>| async move {
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -53,7 +53,7 @@ async fn send(client: &mut DuplexStream, bytes: &str) {
     client.write_all(bytes.as_bytes()).await.unwrap();
 }
 
-/// Reads an answer, of which the head may be shorter or longer, but comes at once.
+/// Reads a response, whose head has any length and arrives in one read.
 async fn is_answered(client: &mut DuplexStream) -> bool {
     let mut read = [0; 1024];
     let count = client.read(&mut read).await.unwrap();
@@ -103,7 +103,7 @@ async fn header_timeout_starts_at_first_byte() {
     seconds(9).await;
     send(&mut client, rest).await;
     assert!(is_answered(&mut client).await, "the head took 9 s, after 70 s of silence");
-    // A byte now and then does not help.
+    // Single bytes do not extend the time-out.
     for byte in ["G", "E", "T", " "] {
         send(&mut client, byte).await;
         seconds(3).await;
@@ -125,7 +125,7 @@ async fn answers_may_take_any_time() {
     assert!(has_ended(&mut client).await);
 }
 
-/// A service that waits for a body waits as long as its bytes are worth, and then the connection ends.
+/// A service waits for a body according to its size, and then the connection ends.
 #[tokio::test(start_paused = true)]
 async fn stalled_bodies_end_connection() {
     let service = tower::service_fn(|request: Request<TimedBody>| async {
@@ -147,7 +147,7 @@ async fn stalled_bodies_end_connection() {
     }
 }
 
-/// The time in which the service does something else is not the peer's.
+/// Time in which the service is busy does not count against the body.
 #[tokio::test(start_paused = true)]
 async fn busy_services_cost_bodies_no_time() {
     let service = tower::service_fn(|request: Request<TimedBody>| async {
@@ -170,7 +170,7 @@ async fn busy_services_cost_bodies_no_time() {
 
 const LONG: usize = 256 * 1024;
 
-/// Asks for an answer in one piece of `LONG` bytes, on a connection that is idle for 75 s at most.
+/// Requests a response of `LONG` bytes in one piece, on a connection with an idle time-out of 75 s.
 async fn long_answer() -> DuplexStream {
     let service = tower::service_fn(|_: Request<TimedBody>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; LONG]))))
@@ -180,7 +180,8 @@ async fn long_answer() -> DuplexStream {
     client
 }
 
-/// A slow network takes minutes for an answer that the server has written at once. That is no idleness.
+/// A slow network needs minutes for a response that the server has written at once. The connection
+/// is not idle then.
 #[tokio::test(start_paused = true)]
 async fn slow_peer_keeps_its_connection() {
     let mut client = long_answer().await;
@@ -192,14 +193,14 @@ async fn slow_peer_keeps_its_connection() {
     }
     assert!(begin.elapsed() > Duration::from_secs(170));
     seconds(60).await;
-    // The head was beside the bytes counted.
+    // The head is not part of the bytes counted.
     let rest = tokio::time::timeout(Duration::from_millis(1), client.read(&mut piece)).await;
     assert!(!matches!(rest, Ok(Ok(0))), "closed although promised for 75 s more");
     send(&mut client, ASK).await;
     assert!(is_answered(&mut client).await);
 }
 
-/// Also while an answer is under way.
+/// The write time-out also applies during a response.
 #[tokio::test(start_paused = true)]
 async fn idle_peer_is_disconnected() {
     let mut client = long_answer().await;

@@ -1,7 +1,8 @@
 //! Twelve faults, injected into a running engine, that the history checker must catch.
 //!
 //! Faults are injected at the edges of the engine: [`MutantStore`] between engine and store,
-//! [`MutantFrames`] between engine and transport. The engine itself is the real one.
+//! [`MutantFrames`] between engine and transport. The engine itself is the real one. [`backend`] has
+//! six faults under a store, for the backend suite.
 //!
 //! | mutant | fault | injected in | caught by |
 //! |---|---|---|---|
@@ -18,6 +19,7 @@
 //! | [`Mutant::AfterRemoval`] | a removed user receives later events | frames | delivered after removal |
 //! | [`Mutant::OlderState`] | the store keeps a state key's older value | store | older state won |
 
+pub mod backend;
 mod frames;
 mod store;
 

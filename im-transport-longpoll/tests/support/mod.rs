@@ -1,4 +1,4 @@
-//! Serving the transport suite by polls.
+//! The factory of the transport suite for polling.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use im_testkit::transport_suite::{
 use im_transport_longpoll::{LongPoll, LongPollConfig};
 use tokio::task::JoinSet;
 
-/// Engines behind polls that are held for up to `HOLD` seconds.
+/// Engines with polls that are held for up to `HOLD` seconds.
 pub(crate) struct Served<const HOLD: u64> {
     addresses: Vec<SocketAddr>,
-    /// Ends with the factory.
+    /// Aborted when the factory is dropped.
     _listeners: JoinSet<()>,
 }
 

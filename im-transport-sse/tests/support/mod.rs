@@ -82,7 +82,7 @@ impl Session {
         assert_eq!(self.call(send).await["t"], "ok");
     }
 
-    /// A room of its own, which it follows.
+    /// Creates a room and subscribes to it.
     pub async fn room(&self, room: &str) {
         self.call(json!({"t": "create", "id": 2, "room": room, "open": true})).await;
         self.call(json!({"t": "subscribe", "id": 2, "room": room})).await;
@@ -99,9 +99,9 @@ impl Session {
 pub struct Stream {
     client: Client,
     pub head: Answer,
-    /// The stream position that came last.
+    /// The last stream position received.
     pub at: String,
-    /// Bytes that came over the network.
+    /// Bytes received over the network.
     pub bytes: usize,
     inflate: Option<GzDecoder<Vec<u8>>>,
     read: Vec<u8>,
@@ -127,14 +127,14 @@ impl Stream {
             ended: false,
         };
         assert_eq!(stream.block().await.as_deref(), Some("retry: 1500"));
-        // It can be taken up from the first moment on, and a page may know how.
+        // The stream can be resumed from its start, and a script can read the position.
         let block = stream.block().await.unwrap();
         let at = &stream.at;
         assert_eq!(block, format!("data: {{\"t\":\"position\",\"at\":\"{at}\"}}\nid: {at}"));
         stream
     }
 
-    /// The next block, without the empty line after it; nothing at the end of the stream.
+    /// Returns the next block, without the empty line after it; `None` at the end of the stream.
     pub async fn block(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.read.windows(2).position(|pair| pair == b"\n\n") {
@@ -145,7 +145,7 @@ impl Stream {
                 return Some(block);
             }
             if self.ended {
-                assert!(self.read.is_empty(), "no half block");
+                assert!(self.read.is_empty(), "a block is incomplete");
                 return None;
             }
             match within(self.client.chunk()).await.unwrap() {
@@ -166,14 +166,17 @@ impl Stream {
         inflate.write_all(chunk).unwrap();
         inflate.flush().unwrap();
         self.read.append(inflate.get_mut());
-        assert!(self.read.is_empty() || self.read.ends_with(b"\n\n"), "nothing is held back");
+        assert!(
+            self.read.is_empty() || self.read.ends_with(b"\n\n"),
+            "a part of a block is pending"
+        );
     }
 
-    /// Blocks up to one that begins so, in short.
+    /// Returns abbreviated blocks up to one that starts with `start`.
     pub async fn until(&mut self, start: &str) -> Vec<String> {
         let mut blocks = Vec::new();
         loop {
-            let block = self.block().await.expect("the stream goes on");
+            let block = self.block().await.expect("the stream ended");
             let last = block.starts_with(start);
             blocks.push(brief(&block));
             if last {
@@ -182,7 +185,7 @@ impl Stream {
         }
     }
 
-    /// All that is left.
+    /// Returns all remaining blocks.
     pub async fn rest(&mut self) -> Vec<String> {
         let mut blocks = Vec::new();
         while let Some(block) = self.block().await {
@@ -191,14 +194,14 @@ impl Stream {
         blocks
     }
 
-    /// The next stream position, whatever came with it.
+    /// Returns the next stream position, with any message.
     pub async fn position(&mut self) -> String {
-        while !self.block().await.expect("the stream goes on").contains("\nid: ") {}
+        while !self.block().await.expect("the stream ended").contains("\nid: ") {}
         self.at.clone()
     }
 }
 
-/// A message in a few words.
+/// Abbreviates a message.
 fn brief(block: &str) -> String {
     let Some(data) = block.strip_prefix("data: ") else { return block.to_owned() };
     let data = data.lines().next().unwrap();
@@ -211,7 +214,7 @@ fn brief(block: &str) -> String {
     }
 }
 
-/// Waits until the engine has let go of all its connections but this many.
+/// Waits until the engine has at most this many connections.
 pub async fn only(engine: &Engine, connections: usize) {
     within(async {
         while engine.connections() > connections {

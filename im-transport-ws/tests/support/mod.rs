@@ -1,4 +1,4 @@
-//! A server, and a client that speaks WebSocket by hand, so that it can also speak it wrongly.
+//! A server, and a client that builds WebSocket frames by hand, also invalid ones.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
@@ -66,7 +66,7 @@ pub fn serve_over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(ws: &WebSo
     tokio::spawn(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -81,12 +81,12 @@ pub struct Client<S> {
 
 pub type Tcp = Client<TcpStream>;
 
-/// Waits until the engine has let go of all its connections.
+/// Waits until the engine has no connections.
 pub async fn all_gone(engine: &Engine) {
     only(engine, 0).await;
 }
 
-/// Waits until the engine has let go of all its connections but this many.
+/// Waits until the engine has at most this many connections.
 pub async fn only(engine: &Engine, connections: usize) {
     within(async {
         while engine.connections() > connections {
@@ -96,20 +96,20 @@ pub async fn only(engine: &Engine, connections: usize) {
     .await;
 }
 
-/// A connection to a server that is expected to let it in.
+/// Connects to a server that is expected to accept.
 pub async fn connect(address: SocketAddr) -> Tcp {
     let stream = TcpStream::connect(address).await.unwrap();
     Client::open(stream, "").await.unwrap()
 }
 
-/// The same, after its hello.
+/// Connects and says hello.
 pub async fn greeted(address: SocketAddr) -> Tcp {
     let mut client = connect(address).await;
     client.hello().await;
     client
 }
 
-/// Sends a request head and reads the answer.
+/// Sends a request head and reads the response.
 pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, head: &str) -> Answer {
     within(async {
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -130,7 +130,7 @@ pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, head: &str) 
     .await
 }
 
-/// A good handshake with further header lines.
+/// A valid handshake with further header lines.
 pub fn upgrade_head(extra: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.bytes(&frame(FIN | TEXT, text.as_bytes())).await;
     }
 
-    /// The next frame that is no heartbeat: its first byte and its payload.
+    /// Returns the next frame except heartbeats: its first byte and its payload.
     pub async fn frame(&mut self) -> (u8, Vec<u8>) {
         loop {
             let frame = self.any_frame().await;
@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// The next frame: its first byte and its payload.
+    /// Returns the next frame: its first byte and its payload.
     pub async fn any_frame(&mut self) -> (u8, Vec<u8>) {
         within(async {
             let first = self.stream.read_u8().await.unwrap();
@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         .await
     }
 
-    /// The next frame, which is text.
+    /// Returns the next frame, which must be text.
     pub async fn heard(&mut self) -> String {
         let (first, payload) = self.frame().await;
         assert_eq!(first, FIN | TEXT);
@@ -197,12 +197,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         assert!(welcome.contains(r#""id":1"#), "{welcome}");
     }
 
-    /// The next frame, which is JSON.
+    /// Returns the next frame, which must be JSON.
     pub async fn json(&mut self) -> Value {
         serde_json::from_str(&self.heard().await).unwrap()
     }
 
-    /// Sends a command and gives its answer.
+    /// Sends a command and returns its ack.
     pub async fn command(&mut self, command: &Value) -> Value {
         self.text(&command.to_string()).await;
         loop {
@@ -213,7 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// The end, of which bye and close frame must say the same: its code and words.
+    /// Reads to the end. The disconnect and the close frame must agree; returns their code and
+    /// text.
     pub async fn closed_cleanly(&mut self) -> (u16, String) {
         let mut bye = Value::Null;
         loop {
@@ -231,19 +232,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Whether the connection is alive: a command is answered.
+    /// Asserts that the connection is alive: a command is answered.
     pub async fn is_alive(&mut self) {
         self.is_answered(77).await;
     }
 
-    /// Whether a command with this number is answered.
+    /// Asserts that a command with this number is answered.
     pub async fn is_answered(&mut self, id: u32) {
         self.text(&format!(r#"{{"t":"ping","id":{id}}}"#)).await;
         let answer = self.heard().await;
         assert!(answer.contains(&id.to_string()), "{answer}");
     }
 
-    /// Passes over everything up to the close frame, and gives its code and reason.
+    /// Skips everything up to the close frame, and returns its code and reason.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             let (first, payload) = self.frame().await;

@@ -1,4 +1,4 @@
-//! Why there is no server.
+//! The error of a missing or failed server.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// This machine has no such server. A test skips.
+    /// This machine has no such server: the test is skipped.
     Absent(String),
-    /// It is here and does not do what it should. A test fails.
+    /// The server exists but does not work: the test fails.
     Failed(String),
 }
 
 impl Error {
-    /// `what` could not be done, and why.
+    /// An error with the failed operation `what`, and the reason.
     pub(crate) fn failed(what: impl fmt::Display, why: impl fmt::Display) -> Self {
         Self::Failed(format!("{what}: {why}"))
     }
@@ -28,7 +28,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// What the operating system refused, with what we were about.
+/// Adds the attempted operation to an error of the operating system.
 pub(crate) trait Context<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }

@@ -1,4 +1,4 @@
-//! The folder of a server, and who runs it.
+//! The folder of a server, and the account that runs it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,14 +13,15 @@ use crate::error::{Context as _, Error};
 use crate::guard::Janitor;
 use crate::process::Signal;
 
-/// How much of the log is shown when something fails.
+/// Lines of the log that are shown after a failure.
 const SHOWN_LINES: usize = 50;
 
-/// The folder of a server, and who runs it. Dropping it removes the folder.
+/// The folder of a server, and the account that runs it. Dropping it removes the folder.
 #[derive(Debug)]
 pub(crate) struct ServerFolder {
     pub(crate) folder: PathBuf,
-    /// Somebody with no rights, if we have them all: a database server refuses to run as root.
+    /// An account without rights, if this process runs as root: a database server refuses to run as
+    /// root.
     account: Option<Account>,
     janitor: Janitor,
 }
@@ -32,7 +33,7 @@ struct Account {
 }
 
 impl ServerFolder {
-    /// A new, empty folder that only its owner can read.
+    /// Creates a new, empty folder that only its owner can read.
     pub(crate) fn new(name: &str, end: Signal) -> Result<Self, Error> {
         let account = account()?;
         let mark = random::<8>().context(|| "no random numbers".to_owned())?;
@@ -55,7 +56,7 @@ impl ServerFolder {
         self.folder.join("log")
     }
 
-    /// The end of the log.
+    /// Returns the end of the log.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -63,7 +64,7 @@ impl ServerFolder {
         lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     }
 
-    /// Leaves a file there that only the server's account can read.
+    /// Writes a file that only the server's account can read.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         let path = self.folder.join(name);
         let cannot = || format!("could not write {}", path.display());
@@ -75,7 +76,7 @@ impl ServerFolder {
         Ok(path)
     }
 
-    /// A program that runs there, as that account, and writes to the log.
+    /// A command that runs in the folder, as that account, and writes to the log.
     pub(crate) fn program(&self, program: &Path) -> Result<Command, Error> {
         let cannot = || format!("could not open {}", self.log().display());
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(self.log());
@@ -88,7 +89,8 @@ impl ServerFolder {
             .stdin(Stdio::null())
             .stdout(log.try_clone().context(cannot)?)
             .stderr(log)
-            // A Ctrl-C in the terminal is for us; we or the guard end the server in good order.
+            // Ctrl-C in the terminal reaches this process only; it or the guard stops the server
+            // cleanly.
             .process_group(0);
         if let Some(account) = self.account {
             command.uid(account.user).gid(account.group);
@@ -96,7 +98,7 @@ impl ServerFolder {
         Ok(command)
     }
 
-    /// Starts it, under the eyes of the guard. Its arguments have to name the folder.
+    /// Starts the command, watched by the guard. Its arguments must contain the folder.
     pub(crate) fn start(&mut self, command: &mut Command) -> Result<Child, Error> {
         let name = shown(command.get_program());
         let child = command.spawn().context(|| format!("could not start {name}"))?;
@@ -104,13 +106,13 @@ impl ServerFolder {
         Ok(child)
     }
 
-    /// What was started has been waited for.
+    /// Records that the started process has been waited for.
     pub(crate) fn ended(&mut self) {
-        // Without a guard there is nobody to tell.
+        // An error means that the guard has ended.
         let _ = self.janitor.clear_pid();
     }
 
-    /// Runs it to its end.
+    /// Runs the command to its end.
     pub(crate) fn run(&mut self, command: &mut Command) -> Result<(), Error> {
         let name = shown(command.get_program());
         let status =
@@ -123,7 +125,7 @@ impl ServerFolder {
         }
     }
 
-    /// `what` went wrong, with the last words in the log.
+    /// An error with the failed operation `what` and the end of the log.
     pub(crate) fn failed(&self, what: String) -> Error {
         Error::Failed(format!("{what}; the end of its log:\n{}", self.log_tail()))
     }
@@ -133,7 +135,7 @@ fn shown(program: &OsStr) -> String {
     Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Who runs the servers: `nobody` if we are root, otherwise ourselves.
+/// The account that runs the servers: `nobody` if this process is root, otherwise its own.
 fn account() -> Result<Option<Account>, Error> {
     let ourselves = fs::metadata("/proc/self").map_err(|_| {
         Error::Absent("servers can be started on Linux only: name running ones".into())
@@ -162,12 +164,12 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Two digits a byte.
+/// Two hexadecimal digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The program of this name: on the path, or in one of `folders`, where systems put what is not for everybody.
+/// Finds the program of this name on the path, or in `folders`, which are not on every user's path.
 pub(crate) fn find(name: &str, folders: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

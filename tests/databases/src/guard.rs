@@ -1,4 +1,4 @@
-//! A process that ends the server and removes the folder when ours is gone, however it went.
+//! A process that stops the server and removes the folder when this process ends, however it ends.
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -7,11 +7,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::process::Signal;
 
-/// What the guard does. It is told ids of processes, a line each, an empty one for none; the end of its input is the end
-/// of us. `$1` is the folder, `$2` the signal that ends a server in good order.
+/// The guard's script. It reads the id of the current process, one a line, an empty line for none;
+/// the end of its input means that this process has ended. `$1` is the folder, `$2` the signal that
+/// stops a server cleanly.
 ///
-/// The folder's name stands in the command of all that we start there. An id that was given to another process in the
-/// meantime is known by that.
+/// Every started command contains the folder's name, so an id that was reused for another process
+/// is recognised.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 while read -r line; do pid=$line; done
@@ -26,11 +27,11 @@ n=0
 while rm -rf -- "$1"; [ -e "$1" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done
 "#;
 
-/// The process. Dropping it has it do its work, and waits for that.
+/// The guard process. Dropping it closes its input and waits until it has cleaned up.
 #[derive(Debug)]
 pub(crate) struct Janitor {
     child: Child,
-    /// Closed by the system when this process ends, even if it is killed.
+    /// The system closes this when this process ends, even if it is killed.
     tell: Option<ChildStdin>,
 }
 
@@ -42,28 +43,28 @@ impl Janitor {
             .arg(end.name())
             .current_dir("/")
             .stdin(Stdio::piped())
-            // Whoever waits for the end of our output must not wait for the guard.
+            // A reader that waits for the end of this process's output must not wait for the guard.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // A Ctrl-C in the terminal is for us.
+            // Ctrl-C in the terminal is for this process only.
             .process_group(0)
             .spawn()?;
         let tell = child.stdin.take();
         Ok(Self { child, tell })
     }
 
-    /// From now on it is this process that has to end.
+    /// Sets the process that the guard has to stop.
     pub(crate) fn watch(&mut self, pid: u32) -> io::Result<()> {
         self.say(&pid.to_string())
     }
 
-    /// It has ended; its id may belong to another soon.
+    /// Clears the process: it has ended, and its id may be reused.
     pub(crate) fn clear_pid(&mut self) -> io::Result<()> {
         self.say("")
     }
 
     fn say(&mut self, line: &str) -> io::Result<()> {
-        // In one write, so that the guard never reads half an id.
+        // One write, so that the guard never reads half an id.
         let line = format!("{line}\n");
         self.tell.as_mut().map_or(Ok(()), |tell| tell.write_all(line.as_bytes()))
     }

@@ -1,4 +1,4 @@
-//! Which servers there are, and what differs between them.
+//! The kinds of servers, and their differences.
 
 use std::fmt;
 use std::process::Command;
@@ -13,15 +13,15 @@ use crate::{mariadb, postgres};
 pub enum Kind {
     /// PostgreSQL.
     Postgres,
-    /// MariaDB, which speaks as MySQL does.
+    /// MariaDB, which speaks MySQL's protocol.
     MariaDb,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Postgres, Self::MariaDb];
 
-    /// The environment variable with the URL of a running one.
+    /// Returns the environment variable with the URL of a running server.
     #[must_use]
     pub fn variable(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// Whether the programs of this server are on this machine.
+    /// Whether the programs of this server are installed.
     #[must_use]
     pub fn is_installed(self) -> bool {
         self.programs().is_ok()
@@ -44,7 +44,7 @@ impl Kind {
         }
     }
 
-    /// What ends it in good order, without waiting for its clients.
+    /// The signal that stops the server cleanly, without waiting for its clients.
     pub(crate) fn end(self) -> Signal {
         match self {
             Self::Postgres => Signal::Interrupt,
@@ -65,7 +65,7 @@ impl Kind {
         })
     }
 
-    /// Fills an empty folder.
+    /// Initialises an empty folder.
     pub(crate) fn make(
         self,
         folder: &mut ServerFolder,
@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// The command that runs it in the foreground.
+    /// The command that runs the server in the foreground.
     pub(crate) fn command(
         self,
         folder: &ServerFolder,
@@ -91,17 +91,17 @@ impl Kind {
         }
     }
 
-    /// Whether the process `pid` serves clients now.
+    /// Whether the process `pid` accepts clients.
     pub(crate) fn is_ready(self, folder: &ServerFolder, pid: u32, port: u16) -> bool {
         let serves = match self {
             Self::Postgres => postgres::serves,
             Self::MariaDb => mariadb::serves,
         };
-        // The port alone could be another server's, which was quicker.
+        // The port alone could belong to another server that was faster.
         serves(port).unwrap_or(false) && self.holds(folder, pid)
     }
 
-    /// Whether the file that a server writes once the port is its own names `pid`.
+    /// Whether the file that a server writes once it has bound the port contains `pid`.
     fn holds(self, folder: &ServerFolder, pid: u32) -> bool {
         let file = match self {
             Self::Postgres => postgres::pid_file(folder),
@@ -130,20 +130,20 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What tests log in as. It may do everything, so that tests can make databases of their own.
+/// The user of tests. It has all rights, so that tests can create databases of their own.
 pub(crate) const USER: &str = "im";
 
-/// What tests log in with. The password is in hexadecimal, so it needs no quotes anywhere.
+/// The credentials of tests. The password is hexadecimal, so it needs no quotes anywhere.
 #[derive(Debug)]
 pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// Where the programs of a server are.
+/// The paths of a server's programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     /// Runs in the foreground.
     pub(crate) server: std::path::PathBuf,
-    /// Fills an empty folder.
+    /// Initialises an empty folder.
     pub(crate) maker: std::path::PathBuf,
 }

@@ -1,7 +1,8 @@
-//! PostgreSQL and MariaDB for tests: made, started, killed and started again, with nothing left behind.
+//! PostgreSQL and MariaDB for tests: created, started, killed and restarted, with nothing left
+//! behind.
 //!
-//! A test that only needs a database takes the one that is there; `cargo xtask test` names it in the environment. A test
-//! that kills the server takes one of its own:
+//! A test that only needs a database uses the shared one; `cargo xtask test` names it in the
+//! environment. A test that kills the server starts one of its own:
 //!
 //! ```no_run
 //! use im_test_databases::{Kind, Server, or_skip, url};
@@ -15,23 +16,23 @@
 //! # }
 //! ```
 //!
-//! Servers listen on 127.0.0.1 only, with a random password, and run with nobody's rights where we are root. What is
-//! acknowledged is on disk: nothing that a durable server needs is switched off. Their folders are in the folder for
-//! temporary files (`TMPDIR`). All calls block.
+//! Servers listen on 127.0.0.1 only, with a random password, and run as `nobody` where this process
+//! is root. Acknowledged writes are on disk: no setting that durability needs is off. The folders
+//! are in the folder for temporary files (`TMPDIR`). All calls block.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `server` | one server: start, kill, restart, stop |
-//! | `kind` | which servers there are, and what differs between them |
-//! | `postgres`, `mariadb` | how each is found, made, started, and asked whether it is ready |
-//! | `folder` | the folder of a server, and who runs it |
-//! | `guard` | a process that ends the server and removes the folder when ours is gone, however it went |
-//! | `process` | signals, and who is whose child |
-//! | `port` | a port that nobody else will take |
-//! | `shared` | one server for all tests of a process, or the one that the environment names |
-//! | `skip` | saying that a test cannot run |
+//! | `kind` | the kinds of servers, and their differences |
+//! | `postgres`, `mariadb` | how each is found, initialised, started, and checked for readiness |
+//! | `folder` | the folder of a server, and the account that runs it |
+//! | `guard` | a process that stops the server and removes the folder when this process ends |
+//! | `process` | signals, and children of processes |
+//! | `port` | a port that no other process will take |
+//! | `shared` | one server for all tests of a process, or the one in the environment |
+//! | `skip` | reporting that a test cannot run |
 //!
-//! For Linux: elsewhere name running servers in the environment.
+//! Linux only: elsewhere set the URLs of running servers in the environment.
 
 mod error;
 mod folder;

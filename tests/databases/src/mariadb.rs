@@ -1,4 +1,4 @@
-//! How MariaDB is found, made, started, and asked whether it is ready.
+//! How MariaDB is found, initialised, started, and checked for readiness.
 
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,11 +13,11 @@ use crate::kind::{Login, Programs, USER};
 const FOLDERS: [&str; 5] =
     ["/usr/sbin", "/usr/bin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin"];
 
-/// The database that we make.
+/// The database for tests.
 pub(crate) const DATABASE: &str = "im";
 
-/// What a server gets beyond its defaults. The first group is what durability needs; a log of the statements makes
-/// `sync-binlog` mean something, and is what replicas are fed from.
+/// Settings beyond the server's defaults. The first group is what durability needs; a log of the
+/// statements gives `sync-binlog` an effect, and is what replicas read.
 const SETTINGS: [&str; 14] = [
     "--innodb-flush-log-at-trx-commit=1",
     "--innodb-doublewrite=ON",
@@ -42,7 +42,8 @@ pub(crate) fn find() -> Option<Programs> {
     Some(Programs { server, maker })
 }
 
-/// Makes the system's tables, and leaves what makes the user and the database, since that needs no client.
+/// Creates the system's tables, and writes the statements that create user and database: that needs
+/// no client.
 pub(crate) fn make(
     folder: &mut ServerFolder,
     programs: &Programs,
@@ -64,7 +65,8 @@ pub(crate) fn make(
     Ok(())
 }
 
-/// What the server does each time before it lets anybody in. It is done once and found done later.
+/// The statements that the server runs at each start before it accepts clients. They are
+/// idempotent.
 const FIRST: &str = "first.sql";
 
 pub(crate) fn command(
@@ -78,7 +80,7 @@ pub(crate) fn command(
     server.arg(argument("--init-file", folder.folder.join(FIRST)));
     server.arg(argument("--pid-file", pid_file(folder)));
     server.arg(argument("--tmpdir", folder.folder.clone()));
-    // Nobody uses it, and an empty name means none.
+    // The socket is not used, and an empty name means none.
     server.arg("--socket=");
     Ok(server)
 }
@@ -94,11 +96,11 @@ fn argument(name: &str, path: PathBuf) -> std::ffi::OsString {
     argument
 }
 
-/// How long an answer may take.
+/// Time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Waits for the server's greeting: a packet of protocol 10 (MariaDB's manual, "Connecting"). It is sent only by a server
-/// that has recovered and has run its first statements.
+/// Waits for the server's greeting: a packet of protocol 10 (MariaDB's manual, "Connecting"). A
+/// server sends it only after it has recovered and has run its first statements.
 pub(crate) fn serves(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,4 +1,4 @@
-//! A port that nobody else will take.
+//! A port that no other process will take.
 
 use std::fs;
 use std::io;
@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::folder::random;
 
-/// A free port on 127.0.0.1, below those that the system gives to outgoing connections.
+/// Returns a free port on 127.0.0.1, below those that the system assigns to outgoing connections.
 ///
-/// A server that is killed has to get its port back. Had it one of the others, the next connection that anybody opens
-/// could take it; even a client that calls the dead server could, and would find itself at the other end.
+/// A killed server needs its port again. Any outgoing connection could take a port of the system's
+/// range; even a client that connects to the killed server could, and would be connected to itself.
 pub(crate) fn free() -> io::Result<u16> {
     let below = lowest_outgoing().filter(|lowest| *lowest > 2 * LOWEST).unwrap_or(32_768);
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! How PostgreSQL is found, made, started, and asked whether it is ready.
+//! How PostgreSQL is found, initialised, started, and checked for readiness.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -11,13 +11,14 @@ use crate::error::{Context as _, Error};
 use crate::folder::{ServerFolder, find as find_program};
 use crate::kind::{Login, Programs, USER};
 
-/// Where systems put each version.
+/// The folder with one folder for each installed version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// The database that a new cluster has.
 pub(crate) const DATABASE: &str = "postgres";
 
-/// What a server gets beyond its defaults. The first group says what durability needs, though it is the default.
+/// Settings beyond the server's defaults. The first group states what durability needs, though it
+/// is the default.
 const SETTINGS: &str = "
 fsync = on
 full_page_writes = on
@@ -30,11 +31,11 @@ shared_buffers = 32MB
 log_line_prefix = '%m [%p] '
 ";
 
-/// What servers from version 14 on also get: after a crash, one call syncs all that is there, instead of one for each of a
-/// thousand files. It is as safe, and a restart takes a tenth of the time.
+/// Settings of version 14 and later: after a crash, one call syncs all files, instead of one for
+/// each of a thousand. It is as safe, and a restart takes a tenth of the time.
 const SINCE_14: &str = "recovery_init_sync_method = syncfs\n";
 
-/// The programs on the path, otherwise those of the newest version.
+/// Finds the programs on the path, otherwise those of the newest version.
 pub(crate) fn find() -> Option<Programs> {
     let on_path = find_program("postgres", &[])
         .and_then(|server| fs::canonicalize(server).ok())
@@ -59,7 +60,7 @@ fn versions() -> Vec<PathBuf> {
     versions.into_iter().rev().map(|(_, folder)| folder).collect()
 }
 
-/// Makes the cluster; a database comes with it.
+/// Creates the cluster, which contains a database.
 pub(crate) fn make(
     folder: &mut ServerFolder,
     programs: &Programs,
@@ -71,12 +72,13 @@ pub(crate) fn make(
     maker.arg("--pwfile").arg(password);
     maker.args(["--username", USER, "--auth", "scram-sha-256"]);
     maker.args(["--encoding", "UTF8", "--locale", "C.UTF-8"]);
-    // Only for the making, which takes seconds less: the folder does not outlive the machine.
+    // Applies to the initialisation only, which is seconds faster: the folder does not outlive the
+    // machine.
     maker.arg("--no-sync");
     folder.run(&mut maker)?;
 
     let version = fs::read_to_string(folder.data().join("PG_VERSION")).unwrap_or_default();
-    // Before version 10 it has a point in it; then it is old as well.
+    // Versions before 10 have a dot in them; then the server is old as well.
     let is_new = version.trim().parse::<u32>().is_ok_and(|version| version >= 14);
     let text = format!("{SETTINGS}{}", if is_new { SINCE_14 } else { "" });
     let settings = folder.data().join("postgresql.conf");
@@ -99,10 +101,11 @@ pub(crate) fn pid_file(folder: &ServerFolder) -> PathBuf {
     folder.data().join("postmaster.pid")
 }
 
-/// How long an answer may take.
+/// Time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Begins to log in. A server that is ready asks for the password; one that still recovers answers with an error.
+/// Starts to log in. A server that is ready asks for the password; one that is recovering answers
+/// with an error.
 pub(crate) fn serves(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;

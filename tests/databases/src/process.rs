@@ -1,4 +1,4 @@
-//! Signals, and who is whose child.
+//! Signals, and children of processes.
 
 use std::fs;
 use std::io;
@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often we look whether something has come to pass in another process.
+/// How often to check the state of another process.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
-/// How long the system may take to carry out a signal that cannot be refused.
+/// Time in which the system carries out a signal that cannot be blocked.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// A signal, by the name that `kill` knows it by.
+/// A signal, by its name for `kill`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     Interrupt,
@@ -32,12 +32,12 @@ impl Signal {
     }
 }
 
-/// Sends a signal to processes which the caller knows cannot have given their ids to others yet.
+/// Sends a signal to processes whose ids the caller knows cannot have been reused yet.
 pub(crate) fn send(signal: Signal, pids: &[u32]) -> io::Result<()> {
     if pids.is_empty() {
         return Ok(());
     }
-    // The shell's own `kill`: the program of that name is not on every machine.
+    // The shell's own `kill`: not every machine has the program of that name.
     let status = Command::new("sh")
         .args(["-c", r#"kill -s "$0" "$@""#, signal.name()])
         .args(pids.iter().map(u32::to_string))
@@ -52,10 +52,11 @@ pub(crate) fn send(signal: Signal, pids: &[u32]) -> io::Result<()> {
     }
 }
 
-/// Ends a process of ours and all its children at one moment. A child that outlived it could still answer a client.
+/// Kills a child process and all its children at one moment. A child that outlived it could still
+/// answer a client.
 ///
-/// It is halted first. So it neither sees a child die nor starts another, and no child's id is given away, since it is
-/// not waited for.
+/// The process is stopped first, so that it neither notices a child's death nor starts another, and
+/// no child's id is reused, since it is not waited for.
 pub(crate) fn kill_with_children(pid: u32) -> io::Result<()> {
     send(Signal::Stop, &[pid])?;
     until(|| Process::read(pid).is_none_or(|process| matches!(process.state, 'T' | 'Z')))?;
@@ -77,13 +78,13 @@ fn until(mut come: impl FnMut() -> bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What the system says of a process.
+/// The state of a process in the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Process {
     pid: u32,
     parent: u32,
     state: char,
-    /// When it began, in ticks since the machine did: with the id, this is one process for good.
+    /// When the process started, in ticks since boot: unique together with the id.
     began: u64,
 }
 
@@ -92,7 +93,8 @@ impl Process {
         Self::parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Reads proc(5), `/proc/pid/stat`. The name, second, may itself hold spaces and parentheses.
+    /// Parses proc(5), `/proc/pid/stat`. The name, second, may itself contain spaces and
+    /// parentheses.
     fn parse(pid: u32, stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(Self {

@@ -11,16 +11,16 @@ use crate::kind::{Kind, Login, Programs};
 use crate::port;
 use crate::process::{self, LOOK};
 
-/// How long a server may take to begin or to end. Recovery after a kill takes seconds on a busy machine.
+/// Time limit of a start or a stop. Recovery after a kill takes seconds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often another port is tried if somebody takes ours between our look and the server's.
+/// How many ports are tried if another process takes the port before the server does.
 const PORTS: usize = 5;
 
-/// A server of one's own, with its data in a folder of its own.
+/// A server that belongs to the caller, with its data in a folder of its own.
 ///
-/// Dropping it stops it and removes the folder; if the thread panics, the end of the server's log is printed first. If
-/// this process is killed, both happen all the same.
+/// Dropping it stops it and removes the folder; if the thread panics, the end of the server's log
+/// is printed first. If this process is killed, the guard does both.
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
@@ -33,11 +33,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes an empty one, with one user and one database, and waits until it serves clients. Takes some seconds.
+    /// Creates an empty server, with one user and one database, and waits until it accepts clients.
+    /// Takes some seconds.
     ///
     /// # Errors
     ///
-    /// [`Error::Absent`] if there are no programs of this kind, [`Error::Failed`] if it does not start.
+    /// [`Error::Absent`] if there are no programs of this kind, [`Error::Failed`] if it does not
+    /// start.
     pub fn start(kind: Kind) -> Result<Self, Error> {
         let programs = kind.programs()?;
         let password = hex(&random::<16>().context(|| "no random numbers".into())?);
@@ -60,41 +62,41 @@ impl Server {
         Ok(server)
     }
 
-    /// Where it is and how to log in: `postgres://user:password@127.0.0.1:port/database`. Stays the same for good.
+    /// Returns the URL: `postgres://user:password@127.0.0.1:port/database`. It never changes.
     #[must_use]
     pub fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// What it is.
+    /// Returns the kind of server.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The folder with its data and its `log`.
+    /// Returns the folder with its data and its `log`.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder.folder
     }
 
-    /// The id of its process, while it runs.
+    /// Returns the id of its process, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
         self.folder.log_tail()
     }
 
-    /// Fails if it has ended by itself.
+    /// Checks that the server has not ended by itself.
     ///
     /// # Errors
     ///
-    /// It has, or it was killed or stopped.
+    /// The server has ended, or was killed or stopped.
     pub fn check(&mut self) -> Result<(), Error> {
         let Some(child) = &mut self.child else {
             return Err(Error::Failed(format!("{} does not run", self.kind)));
@@ -105,12 +107,12 @@ impl Server {
         }
     }
 
-    /// Ends it and all its processes at one moment: SIGKILL, nothing is tidied up. The data stays, with all that was
-    /// given to the system, synced or not: this is a crash, and no power cut.
+    /// Kills it and all its processes at one moment with SIGKILL. The data stays, with all that was
+    /// written to the system, synced or not: this is a crash, not a power cut.
     ///
     /// # Errors
     ///
-    /// It was gone before, so that nothing was killed.
+    /// The server had ended before, so that nothing was killed.
     pub fn kill(&mut self) -> Result<(), Error> {
         self.check()?;
         let Some(mut child) = self.child.take() else { return Ok(()) };
@@ -121,26 +123,27 @@ impl Server {
         Ok(())
     }
 
-    /// Starts it again on the same port with the data that is there. Stops it first if it still runs.
+    /// Starts it again on the same port with its data. Stops it first if it still runs.
     ///
     /// # Errors
     ///
-    /// It does not stop or does not start, or somebody has taken the port.
+    /// The server does not stop or does not start, or another process has taken the port.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.end()?;
         self.run()
     }
 
-    /// Stops it in good order and removes the folder.
+    /// Stops it cleanly and removes the folder.
     ///
     /// # Errors
     ///
-    /// It ends with an error, or not in time; then it is killed. The folder is gone in any case.
+    /// The server ends with an error, or not in time; then it is killed. The folder is removed in
+    /// any case.
     pub fn stop(mut self) -> Result<(), Error> {
         self.end()
     }
 
-    /// Starts the process and waits until it serves clients.
+    /// Starts the process and waits until it accepts clients.
     fn run(&mut self) -> Result<(), Error> {
         let mut command = self.kind.command(&self.folder, &self.programs, self.port)?;
         let child = self.folder.start(&mut command)?;
@@ -161,10 +164,10 @@ impl Server {
         }
     }
 
-    /// Stops the process in good order, if there is one.
+    /// Stops the process cleanly, if there is one.
     fn end(&mut self) -> Result<(), Error> {
         let Some(child) = &mut self.child else { return Ok(()) };
-        // Not waited for yet, so the id is still its own.
+        // The process was not waited for yet, so its id cannot have been reused.
         process::send(self.kind.end(), &[child.id()])
             .context(|| "could not stop the server".into())?;
         let deadline = Instant::now() + PATIENCE;
@@ -185,7 +188,7 @@ impl Server {
         Err(late)
     }
 
-    /// It ended, and nobody asked it to.
+    /// The error of a server that ended by itself.
     fn ended(&mut self, status: ExitStatus) -> Error {
         self.child = None;
         self.folder.ended();
@@ -198,7 +201,7 @@ impl Drop for Server {
         if thread::panicking() {
             eprintln!("the end of the log of {}:\n{}", self.kind, self.log_tail());
         }
-        // Nobody is left to tell. What does not end is killed by the guard.
+        // Errors cannot be returned here. The guard kills what does not end.
         let _ = self.end();
     }
 }

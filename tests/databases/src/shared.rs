@@ -1,14 +1,14 @@
-//! One server for all tests of a process, or the one that the environment names.
+//! One server for all tests of a process, or the one in the environment.
 
 use std::env;
 use std::sync::OnceLock;
 
 use crate::{Error, Kind, Server};
 
-/// Where a database of this kind is: the one that [`Kind::variable`] names, otherwise one that is started once for this
-/// process and ends with it.
+/// Returns the URL of a database of this kind: the one in [`Kind::variable`], otherwise of a server
+/// that is started once for this process and ends with it.
 ///
-/// All tests share it: make what a test needs under a name of its own.
+/// All tests share it: each must create its tables under a name of its own.
 ///
 /// # Errors
 ///
@@ -24,6 +24,6 @@ pub fn url(kind: Kind) -> Result<String, Error> {
         Kind::Postgres => &POSTGRES,
         Kind::MariaDb => &MARIADB,
     };
-    // Nobody drops a static: the guard ends the server when this process is gone.
+    // A static is never dropped: the guard stops the server when this process ends.
     ours.get_or_init(|| Server::start(kind)).as_ref().map(Server::url).map_err(Clone::clone)
 }

@@ -1,4 +1,4 @@
-//! Saying that a test cannot run.
+//! Reporting that a test cannot run.
 
 use std::env;
 use std::fs::OpenOptions;
@@ -6,7 +6,8 @@ use std::io::Write;
 
 use crate::Error;
 
-/// Says that `test` cannot run because something is `missing`. Adds a line to the file that `IM_TEST_SKIPPED` names.
+/// Reports that `test` cannot run because something is `missing`. Adds a line to the file in
+/// `IM_TEST_SKIPPED`.
 ///
 /// # Panics
 ///
@@ -24,11 +25,12 @@ pub fn skip(test: &str, missing: &str) {
     }
 }
 
-/// What `test` asked for. `None` if this machine does not have it: then it is [skipped](skip).
+/// Returns the requirement of `test`. `None` if this machine does not have it: then the test is
+/// [skipped](skip).
 ///
 /// # Panics
 ///
-/// If it is here and does not work, or as [`skip`] does.
+/// If the requirement exists and does not work, or as [`skip`] does.
 #[allow(clippy::panic, reason = "a test fails by a panic")]
 pub fn or_skip<T>(test: &str, outcome: Result<T, Error>) -> Option<T> {
     match outcome {

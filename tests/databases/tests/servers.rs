@@ -1,6 +1,7 @@
-//! Servers are made, killed under load, found again with what they acknowledged, and leave nothing behind.
+//! Servers are created, killed under load, restarted with what they acknowledged, and leave nothing
+//! behind.
 //!
-//! Their own command lines, `psql` and `mariadb`, are the clients.
+//! The clients are their own command lines, `psql` and `mariadb`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use im_test_databases::{Kind, Server, or_skip, skip, url};
 
-/// A server, if there are programs for it and for its client.
+/// Starts a server, if its programs and its client are installed.
 fn server(test: &str, kind: Kind) -> Option<Server> {
     let probe = Command::new(program(kind)).arg("--version").stdout(Stdio::null()).status();
     if probe.is_err() {
@@ -32,7 +33,7 @@ fn program(kind: Kind) -> &'static str {
     }
 }
 
-/// A client that reads statements and prints bare values.
+/// The command of a client that reads statements and prints bare values.
 fn client(kind: Kind, url: &str) -> Command {
     let mut client = Command::new(program(kind));
     if kind == Kind::Postgres {
@@ -49,7 +50,7 @@ fn client(kind: Kind, url: &str) -> Command {
     client
 }
 
-/// What these statements give, a line a row.
+/// Returns the results of these statements, a line a row.
 fn ask(kind: Kind, url: &str, statements: &str) -> String {
     let output = answer(kind, url, statements);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -60,12 +61,12 @@ fn answer(kind: Kind, url: &str, statements: &str) -> Output {
     let mut client = client(kind, url);
     let mut client =
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A client that is not let in does not read.
+    // A refused client does not read.
     let _ = client.stdin.take().unwrap().write_all(statements.as_bytes());
     client.wait_with_output().unwrap()
 }
 
-/// Neither another password nor the database's own administrator gets in.
+/// Checks that another password and the database's own administrator are refused.
 fn refuses_strangers(kind: Kind, url: &str) {
     let (login, folder) = url.split_once('@').unwrap();
     let administrator =
@@ -79,14 +80,14 @@ fn refuses_strangers(kind: Kind, url: &str) {
     }
 }
 
-/// A client that writes 1, 2, 3 … and prints each once the server has said that it is kept.
+/// Starts a client that writes 1, 2, 3 … and prints each once the server has acknowledged it.
 fn writer(kind: Kind, url: &str) -> (Child, thread::JoinHandle<()>) {
     let mut client = client(kind, url);
     let mut client =
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut input = client.stdin.take().unwrap();
     let feeder = thread::spawn(move || {
-        // Ends when the client does, by an error of the pipe.
+        // The loop ends when the client does, by an error of the pipe.
         let mut lines =
             (1..).map(|n| writeln!(input, "INSERT INTO kept VALUES ({n}); SELECT {n};"));
         while let Some(Ok(())) = lines.next() {}
@@ -94,7 +95,7 @@ fn writer(kind: Kind, url: &str) -> (Child, thread::JoinHandle<()>) {
     (client, feeder)
 }
 
-/// Starts, writes, kills and looks for what was acknowledged.
+/// Starts, writes, kills and checks for the acknowledged rows.
 fn kills_under_load(test: &str, kind: Kind) {
     let Some(mut server) = server(test, kind) else { return };
     let url = server.url();
@@ -106,20 +107,23 @@ fn kills_under_load(test: &str, kind: Kind) {
         let enough = told.by_ref().map(|line| line.unwrap()).find(|line| line == "50");
         assert!(enough.is_some(), "the client ended early");
         server.kill().unwrap();
-        assert!(server.kill().is_err(), "it is dead already");
+        assert!(server.kill().is_err(), "the server has ended already");
         assert_eq!(server.pid(), None);
         let last: u64 = told.last().map_or(50, |line| line.unwrap().parse().unwrap());
         client.wait().unwrap();
         feeder.join().unwrap();
-        assert!(connect(&url).is_err(), "nobody listens now");
+        assert!(connect(&url).is_err(), "nothing listens on the port");
 
         server.restart().unwrap();
         assert_eq!(server.url(), url);
         let counts = ask(kind, &url, "SELECT COUNT(*), MAX(n) FROM kept;").replace('|', "\t");
         let (count, highest) = counts.split_once('\t').unwrap();
         assert_eq!(count, highest, "there is a gap");
-        // One more may have been kept without our hearing of it.
-        assert!((last..=last + 1).contains(&count.parse().unwrap()), "{count} kept, {last} told");
+        // One more may have been stored without its ack being received.
+        assert!(
+            (last..=last + 1).contains(&count.parse().unwrap()),
+            "{count} stored, {last} acknowledged"
+        );
     }
     leaves_nothing(server);
 }
@@ -139,7 +143,7 @@ fn connect(url: &str) -> std::io::Result<TcpStream> {
     TcpStream::connect(address)
 }
 
-/// Whether the process is there and has to do with the folder.
+/// Whether the process exists and belongs to the folder.
 fn runs_in(folder: &Path, pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains(folder.to_str().unwrap())
@@ -169,7 +173,7 @@ fn postgres_is_durable_with_password() {
 fn mariadb_is_durable_with_password() {
     let test = "mariadb_is_durable_with_password";
     let Some(mut server) = server(test, Kind::MariaDb) else { return };
-    // After a restart in good order, too.
+    // Also after a clean restart.
     server.restart().unwrap();
     let asked = "SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite, @@log_bin, @@sync_binlog, \
                  @@character_set_database;";
@@ -188,7 +192,8 @@ fn tests_in_process_share_server() {
     }
 }
 
-/// The kind whose server this process, a copy of the test, has to start and hold.
+/// The variable with the kind of server that this process, a copy of the test, has to start and
+/// hold.
 const ROLE: &str = "IM_TEST_DATABASES_HOLD";
 
 #[test]
@@ -215,16 +220,16 @@ fn killed_process_leaves_nothing() {
         assert!(runs_in(folder, pid) && folder.is_dir());
         holder.kill().unwrap();
         holder.wait().unwrap();
-        // Nobody can wait for the guard any more, so we look.
+        // The guard is no child of this process, so its end cannot be waited for.
         let deadline = Instant::now() + Duration::from_secs(60);
         while folder.exists() || runs_in(folder, pid) {
-            assert!(Instant::now() < deadline, "{line}: it is still there");
+            assert!(Instant::now() < deadline, "{line}: it still exists");
             thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// Starts a server, says so, and waits to be killed.
+/// Starts a server, prints its process and folder, and waits to be killed.
 fn hold(kind: Kind) -> ! {
     let server = Server::start(kind).unwrap();
     println!("\nheld {} {}", server.pid().unwrap(), server.folder().display());

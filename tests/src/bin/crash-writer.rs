@@ -1,4 +1,5 @@
-//! The worker of `kills.rs`, `database_kills.rs`, `power.rs` and `faults.rs` in `tests/`: opens a store and does its task.
+//! The worker of `kills.rs`, `database_kills.rs`, `power.rs` and `faults.rs` in `tests/`: opens a
+//! store and does its task.
 //!
 //! `crash-writer STORE PLACE TASK…`; the place is a folder, or a server's address
 

@@ -1,9 +1,9 @@
-//! `cargo xtask prove`: the proofs that take long, in parts that each take minutes, so that they can be shared out and gone on
-//! with.
+//! `cargo xtask prove`: the long proofs, in parts of minutes each, so that they can be divided and
+//! resumed.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `plan` | the words after `prove` |
+//! | `plan` | the arguments after `prove` |
 //! | `parts` | what each proof consists of |
 //! | `passed` | which parts have passed, on which code |
 
@@ -19,12 +19,12 @@ pub(crate) use self::plan::{Plan, parse};
 use crate::databases;
 use crate::run::{Steps, cargo, run};
 
-/// Runs what the plan names.
+/// Runs the parts of the plan.
 pub(crate) fn all(plan: &Plan) -> Result<()> {
     let mut plan = plan.clone();
     // Programs run in the workspace's folder.
     plan.data =
-        plan.data.as_ref().map(std::path::absolute).transpose().context("--data names no path")?;
+        plan.data.as_ref().map(std::path::absolute).transpose().context("--data is not a path")?;
     let passed = Passed::open()?;
     let all = all_parts(&plan);
     let count = all.len();
@@ -45,7 +45,7 @@ pub(crate) fn all(plan: &Plan) -> Result<()> {
     );
     let mut steps = Steps::new();
     if mine.iter().any(|part| part.needs_bench) {
-        steps.step("build the bench", "fix what the compiler says", || {
+        steps.step("build the bench", "fix the compiler's errors", || {
             run(&mut cargo(["build", "--release", "--package", "im-bench"]))
         })?;
     }

@@ -1,4 +1,4 @@
-//! What each proof consists of: parts that run for themselves, of less than an hour each.
+//! The parts of each proof; each part is independent and takes less than an hour.
 
 use std::process::Command;
 
@@ -7,14 +7,15 @@ use im_test_databases::Kind;
 use super::plan::Plan;
 use crate::run::cargo;
 
-/// Stores in a folder.
+/// Stores on the local disk.
 pub(super) const ON_DISK: [&str; 2] = ["sled", "sqlite"];
 
-/// Stores on a server, which is killed with the process that writes to it.
+/// Stores on a database server, which is killed with the process that writes to it.
 pub(super) const SERVERS: [(&str, Kind); 2] =
     [("postgres", Kind::Postgres), ("mariadb", Kind::MariaDb)];
 
-/// What replays and frames go over. Frames have no mix, which is a matter of clients that change.
+/// Transports of replays and frames. Frames have no mix: it needs clients that change the
+/// transport.
 pub(super) const TRANSPORTS: [&str; 5] = ["ws", "sse", "long", "short", "mix"];
 
 const KILLS: u32 = 1000;
@@ -25,7 +26,7 @@ const SUBSCRIPTIONS: u32 = 10_000;
 /// Kills or power cuts in one part.
 const AT_ONCE: u32 = 100;
 
-/// The runs that a replay needs: store, transport, seeds.
+/// The replays of a proof: store, transport, seeds.
 const REPLAYS: [(&str, &str, u32); 7] = [
     ("sqlite", "short", 3),
     ("sqlite", "mix", 3),
@@ -36,31 +37,31 @@ const REPLAYS: [(&str, &str, u32); 7] = [
     ("sled", "short", 1),
 ];
 
-/// The log that is made up for replays beside a real one.
+/// The generated log for replays beside a real one.
 const SYNTHETIC: [&str; 4] = ["--synthetic", "100000", "--rooms", "200"];
 
 /// One part of a proof.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The same for the same part in each sitting.
+    /// The same for the same part in every run.
     pub(super) name: String,
     pub(super) advice: &'static str,
     pub(super) needs_bench: bool,
-    /// The database server whose programs must be there.
+    /// The database server whose programs the part needs.
     pub(super) database: Option<Kind>,
     words: Vec<String>,
     env: Vec<(&'static str, String)>,
 }
 
 impl Part {
-    /// What runs it.
+    /// The command that runs the part.
     pub(super) fn command(&self) -> Command {
         let mut command = cargo(&self.words);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// A test of stores, on one of them, so many times.
+    /// A test of one store, with this count.
     fn on_store(
         test: &str,
         store: &str,
@@ -72,7 +73,7 @@ impl Part {
             ["test", "--release", "--package", "im-tests", "--test", test, "--", "--nocapture"];
         Self {
             name,
-            advice: "the output names the seed and the violation; keep the folder that it names",
+            advice: "the output contains the seed and the violation; keep the folder that it names",
             needs_bench: false,
             database: None,
             words: words.map(str::to_owned).to_vec(),
@@ -85,7 +86,7 @@ impl Part {
         let run = ["run", "--quiet", "--release", "--package", "im-bench", "--"];
         Self {
             name,
-            advice: "the report above names the seed, and what was broken, by rule and place",
+            advice: "the report above contains the seed and the broken rules with their positions",
             needs_bench: true,
             database: None,
             words: run.iter().chain(words).map(|word| (*word).to_owned()).collect(),
@@ -94,7 +95,7 @@ impl Part {
     }
 }
 
-/// All parts of what the plan names, in an order that stays.
+/// All parts of the plan, in a fixed order.
 pub(super) fn all_parts(plan: &Plan) -> Vec<Part> {
     let mut parts = Vec::new();
     if plan.kills {
@@ -129,7 +130,7 @@ fn is_chosen(chosen: Option<&String>, name: &str) -> bool {
     chosen.is_none_or(|chosen| chosen == name)
 }
 
-/// So many in all on each store, some at a time.
+/// Divides `count` for each store into parts.
 fn in_parts(plan: &Plan, count: u32, mut part: impl FnMut(&str, u32, &str)) {
     for store in ON_DISK.into_iter().filter(|store| is_chosen(plan.store.as_ref(), store)) {
         split(count, |count, what| part(store, count, what));
@@ -144,7 +145,7 @@ fn split(count: u32, mut part: impl FnMut(u32, &str)) {
     }
 }
 
-/// Kills whatever writes to each store.
+/// Kills the processes that write to each store.
 fn kills(plan: &Plan, parts: &mut Vec<Part>) {
     let count = plan.count.unwrap_or(KILLS);
     in_parts(plan, count, |store, count, what| {
@@ -163,13 +164,13 @@ fn kills(plan: &Plan, parts: &mut Vec<Part>) {
             parts.push(part);
         });
     }
-    // A proof that skips shows nothing.
+    // A proof must not pass by skipping its test.
     for part in parts.iter_mut() {
         part.env.push(("IM_TEST_REQUIRE", "all".to_owned()));
     }
 }
 
-/// Replays the chat log again and again, with cuts and kills, each round with other choices and into a store of its own.
+/// Replays the chat log with cuts and kills; each round has its own seed and store.
 fn soak(plan: &Plan, parts: &mut Vec<Part>) {
     for round in 1..=plan.count.unwrap_or(ROUNDS) {
         let (store, seed) = (ON_DISK[round as usize % ON_DISK.len()], round.to_string());
@@ -183,8 +184,8 @@ fn soak(plan: &Plan, parts: &mut Vec<Part>) {
     }
 }
 
-/// Replays under load with many faults, over each transport, of the log that was named and of one that is made up. Without one
-/// that was named, all are of the one that is made up.
+/// Replays under load with many faults, over each transport, of the log of the plan and of a
+/// generated one. Without a log in the plan, all are of the generated one.
 fn replays(plan: &Plan, parts: &mut Vec<Part>) {
     let data = plan.data.as_ref().map(|data| data.to_string_lossy().into_owned());
     let named = data.as_ref().map_or(SYNTHETIC.to_vec(), |data| vec!["--data", data]);
@@ -208,7 +209,7 @@ fn replays(plan: &Plan, parts: &mut Vec<Part>) {
     }
 }
 
-/// Looks at what comes down over each transport, frame by frame.
+/// Checks the pushes over each transport, frame by frame.
 fn frames(plan: &Plan, parts: &mut Vec<Part>) {
     let subscriptions = plan.subscriptions.unwrap_or(SUBSCRIPTIONS).to_string();
     let store = plan.store.as_deref().unwrap_or("sqlite");

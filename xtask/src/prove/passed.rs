@@ -1,8 +1,8 @@
 //! Which parts of the long proofs have passed, and on which code.
 //!
-//! A line of `target/xtask/proved.txt` is the code's fingerprint, the commit, and the part's name, with tabs between. The
-//! fingerprint is of what servers, clients and the tools of the proofs are built from, so that a later commit that changes none
-//! of that voids nothing.
+//! A line of `target/xtask/proved.txt` is the code's fingerprint, the commit, and the part's name,
+//! separated by tabs. The fingerprint covers the sources of servers, clients and the tools of the
+//! proofs, so that later commits to other files void nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -13,24 +13,24 @@ use anyhow::{Context, Result};
 
 use crate::run::{output, program, workshop};
 
-/// What a proof says nothing about.
+/// Folders that are not part of the proved code.
 const NOT_CODE: [&str; 6] = ["docs", "wire", "examples", "xtask", "clients", "tests/browser"];
 
 /// The parts that have passed.
 #[derive(Debug)]
 pub(super) struct Passed {
     file: PathBuf,
-    /// Of the code as it is, and the commit; `None` where what is there was not committed.
+    /// The fingerprint and the commit; `None` if the code has uncommitted changes.
     code: Option<(String, String)>,
     names: BTreeSet<String>,
 }
 
 impl Passed {
-    /// Reads what has passed on the code as it is.
+    /// Reads the parts that have passed on the current code.
     pub(super) fn open() -> Result<Self> {
-        let code = code().context("the code's state is asked of git")?;
+        let code = code().context("could not read the code's state from git")?;
         if code.is_none() {
-            eprintln!("    what is not committed has no name: what passes now is not remembered");
+            eprintln!("    there are uncommitted changes: passed parts are not recorded");
         }
         Ok(Self::read(workshop().join("proved.txt"), code))
     }
@@ -51,7 +51,7 @@ impl Passed {
         self.names.contains(name)
     }
 
-    /// The part has passed.
+    /// Records that the part has passed.
     pub(super) fn add(&self, name: &str) -> Result<()> {
         let Some((code, commit)) = &self.code else { return Ok(()) };
         let write = || {
@@ -77,7 +77,7 @@ fn code() -> Result<Option<(String, String)>> {
     Ok(Some((format!("{:016x}", hash(&git(&files)?)), commit.trim().to_owned())))
 }
 
-/// FNV-1a: the same with every release of Rust.
+/// FNV-1a: independent of Rust's release.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -99,6 +99,6 @@ mod tests {
         assert!(on("a").has("one") && !on("a").has("two"));
         assert!(on("b").has("two") && !on("b").has("one"));
         Passed::read(file.clone(), None).add("three").unwrap();
-        assert!(!Passed::read(file, None).has("three"), "it is not known of what that was");
+        assert!(!Passed::read(file, None).has("three"), "the code of that part is unknown");
     }
 }

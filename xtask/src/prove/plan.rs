@@ -1,4 +1,4 @@
-//! The words after `prove`.
+//! The arguments after `prove`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::parts::{ON_DISK, SERVERS, TRANSPORTS};
 
-/// What to prove, and how thoroughly.
+/// What to prove, and how often.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(super) kills: bool,
@@ -23,9 +23,9 @@ pub(crate) struct Plan {
     pub(super) subscriptions: Option<u32>,
     pub(super) data: Option<PathBuf>,
     pub(super) shard: Shard,
-    /// Skip what has passed on the same code.
+    /// Skip parts that have passed on the same code.
     pub(super) resume: bool,
-    /// Say what there is, and run nothing.
+    /// Print the parts, and run nothing.
     pub(super) list: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for Shard {
 }
 
 impl Shard {
-    /// Every so many-th of them, so that long ones, which stand together, are spread.
+    /// Every n-th part, so that the long ones, which are adjacent, are spread.
     pub(super) fn of<'a, T>(&self, all: &'a [T]) -> impl Iterator<Item = &'a T> + use<'a, T> {
         all.iter().skip(self.nth - 1).step_by(self.of)
     }
@@ -60,7 +60,7 @@ impl FromStr for Shard {
         };
         match read() {
             Some((nth, of)) if (1..=of).contains(&nth) => Ok(Self { nth, of }),
-            _ => bail!("--shard needs I/N with I from 1 to N, as in 2/8, and was given `{text}`"),
+            _ => bail!("--shard needs I/N with I from 1 to N, as in 2/8; `{text}` is not"),
         }
     }
 }
@@ -71,7 +71,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Reads the words after `prove`.
+/// Parses the arguments after `prove`.
 pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
     let mut plan = Plan::default();
     let mut words = words.iter();
@@ -102,19 +102,19 @@ pub(crate) fn parse(words: &[&str]) -> Result<Plan> {
             "--shard" => plan.shard = value()?.parse()?,
             "--resume" => plan.resume = true,
             "--list" => plan.list = true,
-            other => bail!("`{other}` is not known; see `cargo xtask --help`"),
+            other => bail!("`{other}` is unknown; see `cargo xtask --help`"),
         }
     }
     check(&plan)?;
     Ok(plan)
 }
 
-/// Refuses what makes no sense.
+/// Refuses invalid combinations.
 fn check(plan: &Plan) -> Result<()> {
     let Plan { kills, power, faults, soak, replay, frames, .. } = *plan;
     if !(kills || power || faults || soak || replay || frames) {
         bail!(
-            "say what to prove: kills, power, faults, soak, replay, frames or all; see `cargo xtask --help`"
+            "name what to prove: kills, power, faults, soak, replay, frames or all; see `cargo xtask --help`"
         );
     }
     if let Some(store) = &plan.store {
@@ -125,13 +125,13 @@ fn check(plan: &Plan) -> Result<()> {
         );
         ensure!(
             !is_server || !(power || faults),
-            "power and faults are for sled and sqlite: a database server looks after its own disk"
+            "power and faults are for sled and sqlite only: a database server manages its own disk"
         );
     }
     if let Some(transport) = &plan.transport {
         ensure!(
             TRANSPORTS.contains(&transport.as_str()),
-            "there is no transport `{transport}`; there are {TRANSPORTS:?}"
+            "there is no transport `{transport}`; use one of {TRANSPORTS:?}"
         );
     }
     Ok(())

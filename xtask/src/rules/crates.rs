@@ -1,17 +1,17 @@
-//! The rule between crates, read out of `cargo metadata`.
+//! The dependency rule between crates, checked on `cargo metadata`.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// What the rule needs to know of a crate.
+/// The properties of a crate that the rule needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Package {
     name: String,
-    /// Whether it states the oldest compiler that it is meant for.
+    /// Whether its manifest has `rust-version`.
     states_msrv: bool,
-    /// What it needs to be built and used. What only its tests need is left out.
+    /// Its dependencies, without those of its tests.
     needs: Vec<Need>,
 }
 
@@ -22,11 +22,11 @@ struct Need {
     default_features: bool,
 }
 
-/// Crates that put things together; everything else is engine, edge, adapter or tool for tests.
+/// Crates that combine others; all other crates are engine, edge, adapter or test tools.
 const ASSEMBLE: [&str; 6] =
     ["im-bench", "im-tests", "xtask", "quickstart", "embed-axum", "monster-battle"];
 
-/// Crates for HTTP, sockets and databases, by the beginning of their names.
+/// Crates for HTTP, sockets and databases, by name prefix.
 const OUTSIDE: [&str; 22] = [
     "actix",
     "axum",
@@ -52,7 +52,7 @@ const OUTSIDE: [&str; 22] = [
     "warp",
 ];
 
-/// `tokio-util` has no socket in it; everything else that begins like that has, or is TLS.
+/// `tokio-util` contains no socket; every other crate with such a prefix does, or is TLS.
 const NO_SOCKET: [&str; 1] = ["tokio-util"];
 
 /// Reads the members of the workspace.
@@ -82,7 +82,7 @@ fn need(value: &Value) -> Result<Need> {
     })
 }
 
-/// What breaks the rule, in words.
+/// Returns the violations of the rule, in words.
 pub(super) fn broken(packages: &[Package]) -> Vec<String> {
     let members: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let mut broken = Vec::new();
@@ -102,14 +102,14 @@ fn refusal(package: &Package, need: &Need, members: &BTreeSet<&str>) -> Option<&
     let (from, to) = (package.name.as_str(), need.name.as_str());
     let inside = members.contains(to);
     if ASSEMBLE.contains(&to) {
-        return Some("nothing depends on a crate that puts others together");
+        return Some("no crate may depend on one that combines others");
     }
     if ASSEMBLE.contains(&from) {
         return None;
     }
     match from {
         "im-core" if inside => Some("im-core depends on no crate of the workspace"),
-        "im-core" if is_outside(need) => Some("im-core knows no HTTP, no socket and no database"),
+        "im-core" if is_outside(need) => Some("im-core must not use HTTP, sockets or databases"),
         "im-client"
             if to == "im-core"
                 && (need.default_features || need.features.iter().any(|f| f == "engine")) =>
@@ -118,7 +118,7 @@ fn refusal(package: &Package, need: &Need, members: &BTreeSet<&str>) -> Option<&
         }
         _ if !inside || to == "im-core" => None,
         _ if from.starts_with("im-transport-") && to == "im-http" => None,
-        // It opens whichever of them an address names, for those that put things together.
+        // im-stores opens whichever store an address names, for assemblies.
         "im-stores" if to.starts_with("im-store-") => None,
         _ => Some(
             "an adapter depends on im-core (a transport also on im-http) and on no other adapter",

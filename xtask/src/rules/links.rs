@@ -1,11 +1,11 @@
-//! What the documents point at: files that are there, and tests that exist under the name given.
+//! Links in the documents: their files exist, and the tests that they name exist.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// What is wrong with the links in the documents of `folder`, in words.
+/// Returns the broken links in the documents of `folder`, in words.
 pub(super) fn broken_in(folder: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for (name, text) in documents(folder)? {
@@ -15,7 +15,7 @@ pub(super) fn broken_in(folder: &Path) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Name and text of each document in `folder`.
+/// Returns name and text of each document in `folder`.
 pub(super) fn documents(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut documents = Vec::new();
     let entries =
@@ -34,7 +34,7 @@ fn broken_links(root: &Path, text: &str) -> Vec<String> {
     links(text).into_iter().filter_map(|(words, target)| wrong(root, words, target)).collect()
 }
 
-/// Words and target of each `[words](target)`.
+/// Returns words and target of each `[words](target)`.
 fn links(text: &str) -> Vec<(&str, &str)> {
     let mut links = Vec::new();
     for (middle, _) in text.match_indices("](") {
@@ -54,7 +54,7 @@ fn wrong(root: &Path, words: &str, target: &str) -> Option<String> {
     }
     let path = root.join(file);
     if !path.exists() {
-        return Some(format!("`{target}` is not there"));
+        return Some(format!("`{target}` does not exist"));
     }
     let test = test_name(words).filter(|_| file.ends_with(".rs"))?;
     let source = fs::read_to_string(&path).unwrap_or_default();
@@ -63,7 +63,7 @@ fn wrong(root: &Path, words: &str, target: &str) -> Option<String> {
     if there { None } else { Some(format!("there is no `{test}` in {file}")) }
 }
 
-/// The test that a link's words name: several words joined by `_`, in backticks.
+/// Returns the test that a link's words name: several words joined by `_`, in backticks.
 fn test_name(words: &str) -> Option<&str> {
     let name = words.strip_prefix('`')?.strip_suffix('`')?;
     let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');

@@ -1,7 +1,7 @@
-//! The page of metrics: each name that the sources record is there with its type and labels, and no other.
+//! The page of metrics: it lists exactly the recorded names, with type and labels.
 //!
-//! A metric is recorded by `counter!`, `gauge!` or `histogram!`, under a constant whose name is the first argument's last part,
-//! or a literal.
+//! A metric is recorded by `counter!`, `gauge!` or `histogram!`, under a constant whose name is the
+//! first argument's last part, or a literal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 /// The page.
 const PAGE: &str = "docs/metrics.md";
 
-/// What a metric is.
+/// Type and labels of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Metric {
     kind: String,
@@ -21,7 +21,7 @@ struct Metric {
 
 type Metrics = BTreeMap<String, Metric>;
 
-/// What is wrong with the page of metrics, in words.
+/// Returns the errors of the page of metrics, in words.
 pub(super) fn broken_in(root: &Path) -> Result<Vec<String>> {
     let page = fs::read_to_string(root.join(PAGE)).with_context(|| format!("{PAGE} is missing"))?;
     let (mut broken, listed) = listed(&page);
@@ -38,9 +38,9 @@ fn differences(recorded: &Metrics, listed: &Metrics) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, metric) in recorded {
         match listed.get(name) {
-            None => broken.push(format!("{PAGE}: `{name}` is recorded and not listed")),
+            None => broken.push(format!("{PAGE}: `{name}` is recorded but not listed")),
             Some(other) if other != metric => broken.push(format!(
-                "{PAGE}: `{name}` is a {} with the labels {:?}, and listed as a {} with {:?}",
+                "{PAGE}: `{name}` is a {} with the labels {:?}, but listed as a {} with {:?}",
                 metric.kind, metric.labels, other.kind, other.labels
             )),
             Some(_) => {}
@@ -51,20 +51,21 @@ fn differences(recorded: &Metrics, listed: &Metrics) -> Vec<String> {
     broken
 }
 
-/// The rows of the page's tables, and what is wrong with them.
+/// Returns the rows of the page's tables, and their errors.
 fn listed(page: &str) -> (Vec<String>, Metrics) {
     let (mut broken, mut listed) = (Vec::new(), Metrics::new());
     for row in page.lines().filter(|line| line.starts_with("| `im_")) {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, unit, labels, what] = cells[..] else {
-            broken.push(format!("{PAGE}: a row has name, type, unit, labels and meaning: {row}"));
+            broken.push(format!("{PAGE}: a row needs name, type, unit, labels and meaning: {row}"));
             continue;
         };
         let name = name.trim_matches('`');
         for unit_of in ["seconds", "bytes"] {
             if name.trim_end_matches("_total").ends_with(unit_of) != (unit == unit_of) {
-                broken
-                    .push(format!("{PAGE}: the unit of `{name}` is not that of its name: {unit}"));
+                broken.push(format!(
+                    "{PAGE}: the unit of `{name}` differs from that in its name: {unit}"
+                ));
             }
         }
         if unit.is_empty() || what.is_empty() {
@@ -79,13 +80,13 @@ fn listed(page: &str) -> (Vec<String>, Metrics) {
     (broken, listed)
 }
 
-/// The metrics that a crate's sources record.
+/// Returns the metrics that a crate's sources record.
 fn recorded_in(text: &str, broken: &mut Vec<String>) -> Metrics {
     let names = constants(text);
     let mut found = Metrics::new();
     for kind in ["counter", "gauge", "histogram"] {
         for (at, called) in text.match_indices(&format!("{kind}!(")) {
-            // A name that ends in it is another macro's.
+            // The match is the end of another macro's name.
             if text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
                 continue;
             }
@@ -94,8 +95,9 @@ fn recorded_in(text: &str, broken: &mut Vec<String>) -> Metrics {
             let constant = first.rsplit("::").next().unwrap_or_default();
             let literal = first.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
             let Some(name) = literal.or_else(|| names.get(constant).copied()) else {
-                broken
-                    .push(format!("the name of the {kind} `{first}` is no constant of its crate"));
+                broken.push(format!(
+                    "the name of the {kind} `{first}` is not a constant of its crate"
+                ));
                 continue;
             };
             let metric = Metric { kind: kind.to_owned(), labels: labels(arguments) };
@@ -109,7 +111,7 @@ fn recorded_in(text: &str, broken: &mut Vec<String>) -> Metrics {
     found
 }
 
-/// The constants whose values are names of metrics.
+/// Returns the constants whose values are names of metrics.
 fn constants(text: &str) -> BTreeMap<&str, &str> {
     let constants = text.lines().filter_map(|line| {
         let (name, value) = line.split_once("const ")?.1.split_once(": &str = \"")?;
@@ -119,7 +121,7 @@ fn constants(text: &str) -> BTreeMap<&str, &str> {
     constants.collect()
 }
 
-/// What stands between an opened parenthesis and the one that closes it.
+/// Returns the text between an opened parenthesis and its closing one.
 fn arguments(text: &str) -> &str {
     let mut depth = 1;
     for (at, sign) in text.char_indices() {
@@ -135,7 +137,7 @@ fn arguments(text: &str) -> &str {
     text
 }
 
-/// The labels among the arguments of a macro: `"name" => value`.
+/// Returns the labels among the arguments of a macro: `"name" => value`.
 fn labels(arguments: &str) -> BTreeSet<String> {
     let mut labels = BTreeSet::new();
     for (at, _) in arguments.match_indices("=>") {
@@ -145,7 +147,7 @@ fn labels(arguments: &str) -> BTreeSet<String> {
     labels
 }
 
-/// The folders of sources of the crates that are published.
+/// Returns the source folders of the published crates.
 fn crates(root: &Path) -> Result<Vec<PathBuf>> {
     let mut crates = Vec::new();
     for entry in fs::read_dir(root)? {
@@ -159,7 +161,7 @@ fn crates(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(crates)
 }
 
-/// The text of all files below a folder.
+/// Returns the text of all files below a folder.
 fn sources(folder: &Path) -> Result<String> {
     let mut text = String::new();
     let unread = || format!("could not read {}", folder.display());

@@ -1,13 +1,14 @@
-//! The rule inside im-core, read out of its sources: a scan for paths that begin at the crate's root.
+//! The rule inside im-core, checked on its sources: a scan for paths that begin at the crate's
+//! root.
 //!
-//! Comments, texts and what follows the first `#[cfg(test)]` of a file are left out.
+//! Comments, string literals and everything after the first `#[cfg(test)]` of a file are ignored.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A module may import from those that stand before it; those in one entry may import each other.
+/// A module may import from earlier entries; modules of one entry may import each other.
 const ORDER: [&[&str]; 11] = [
     &["id", "time", "code", "error"],
     &["wire"],
@@ -22,7 +23,7 @@ const ORDER: [&[&str]; 11] = [
     &["engine"],
 ];
 
-/// What must not be said in a module without runtime, clock and I/O.
+/// Words that a module without runtime, clock and I/O must not contain.
 const IMPURE: [&str; 13] = [
     "tokio",
     "futures",
@@ -39,7 +40,7 @@ const IMPURE: [&str; 13] = [
     "std::sync::Mutex",
 ];
 
-/// What breaks the rule in the sources below `src`, in words.
+/// Returns the violations in the sources below `src`, in words.
 pub(super) fn broken_below(src: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     collect(src, &mut files)?;
@@ -69,7 +70,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What breaks the rule in one file, whose path begins at `src`.
+/// Returns the violations in one file, whose path begins at `src`.
 fn broken_in(path: &Path, text: &str) -> Vec<String> {
     let modules = modules_of(path);
     let Some(from) = modules.first() else { return Vec::new() };
@@ -78,7 +79,7 @@ fn broken_in(path: &Path, text: &str) -> Vec<String> {
     }
     let Some(rank) = rank(from) else {
         return vec![format!(
-            "the module `{from}` has no place in the order yet: give it one in xtask/src/rules"
+            "the module `{from}` is missing in the order of modules: add it in xtask/src/rules"
         )];
     };
     let code = code_of(text);
@@ -100,7 +101,7 @@ fn rank(module: &str) -> Option<usize> {
     ORDER.iter().position(|peers| peers.contains(&module))
 }
 
-/// The path of the module that a file holds; empty for the crate's root.
+/// Returns the path of the module in a file; empty for the crate's root.
 fn modules_of(path: &Path) -> Vec<String> {
     let mut parts: Vec<String> =
         path.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
@@ -110,13 +111,13 @@ fn modules_of(path: &Path) -> Vec<String> {
     parts
 }
 
-/// The code alone: no comments, no texts, no tests.
+/// Returns the code without comments, string literals and tests.
 fn code_of(text: &str) -> String {
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     let without_comments = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let mut code = String::with_capacity(text.len());
     for line in without_comments {
-        // Every other piece between quotation marks is a text.
+        // Every second piece between quotation marks is a string literal.
         let outside = line.split('"').step_by(2).collect::<Vec<_>>();
         code.push_str(&outside.join("\"\""));
         code.push('\n');
@@ -124,7 +125,8 @@ fn code_of(text: &str) -> String {
     code
 }
 
-/// The first names of all paths that begin at the crate's root, in a module `depth` below it.
+/// Returns the first names of all paths that begin at the crate's root, in a module `depth` below
+/// it.
 fn roots_in(code: &str, depth: usize) -> Vec<String> {
     let mut prefixes = vec!["crate::".to_owned(), "super::".repeat(depth)];
     prefixes.dedup();
@@ -142,7 +144,7 @@ fn roots_in(code: &str, depth: usize) -> Vec<String> {
     roots
 }
 
-/// The name that `rest` begins with, or those of a group in braces.
+/// Returns the name that `rest` begins with, or those of a group in braces.
 fn first_names(rest: &str) -> Vec<String> {
     let Some(group) = rest.strip_prefix('{') else { return vec![name_of(rest)] };
     let (mut names, mut depth, mut begins) = (Vec::new(), 1_usize, true);
@@ -168,7 +170,7 @@ fn name_of(rest: &str) -> String {
     rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// Whether the code says `word` as a word of its own.
+/// Whether the code contains `word` as a whole word.
 fn says(code: &str, word: &str) -> bool {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     code.match_indices(word).any(|(at, _)| {

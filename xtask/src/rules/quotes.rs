@@ -1,7 +1,8 @@
-//! What the documents quote: a block of code whose heading names a file, after its language, is of that file. All the
-//! blocks of a file, one after the other, are the whole of it, so that nothing is left out and nothing goes stale.
+//! Quoted code in the documents: a code block with a file name after its language quotes that file.
+//! All blocks of a file together must equal the whole file, so that no quote is incomplete or
+//! stale.
 //!
-//! Lines without anything in them do not count.
+//! Blank lines are ignored.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::links::documents;
 
-/// What is wrong with the quotes in the documents of `folder`, in words.
+/// Returns the wrong quotes in the documents of `folder`, in words.
 pub(super) fn broken_in(folder: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for (name, text) in documents(folder)? {
@@ -21,17 +22,17 @@ pub(super) fn broken_in(folder: &Path) -> Result<Vec<String>> {
                 format!("{name} quotes {}, which cannot be read", path.display())
             })?;
             if let Some(why) = difference(&quoted, &source) {
-                broken.push(format!("{name}: {file} is not what is quoted: {why}"));
+                broken.push(format!("{name}: the quote of {file} differs from the file: {why}"));
             }
         }
     }
     Ok(broken)
 }
 
-/// The lines quoted of each file.
+/// Returns the quoted lines of each file.
 fn quotes(text: &str) -> BTreeMap<&str, Vec<&str>> {
     let mut quotes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    // Whether a block is open, and of which file it is, if it is of one.
+    // Some in a block; the inner value is the file that it quotes, if any.
     let mut open: Option<Option<&str>> = None;
     for line in text.lines() {
         match (open, line.strip_prefix("```")) {
@@ -54,7 +55,11 @@ fn difference(quoted: &[&str], source: &str) -> Option<String> {
             (one, other) if one == other => {}
             (one, other) => {
                 let shown = |line: Option<&str>| line.unwrap_or("the end").trim().to_owned();
-                return Some(format!("`{}` there, `{}` here", shown(other), shown(one)));
+                return Some(format!(
+                    "`{}` in the file, `{}` in the quote",
+                    shown(other),
+                    shown(one)
+                ));
             }
         }
     }

@@ -1,5 +1,5 @@
 /**
- * Answers to commands: what they change, and who is to know.
+ * Answers to commands: what they change, and where they are delivered.
  *
  * @module
  */
@@ -39,7 +39,7 @@ export function onOk(machine, now, frame) {
 }
 
 /**
- * An answer to a command of the application's that makes no sense.
+ * Handles an invalid answer to a command of the application.
  *
  * @param {Machine} machine
  * @param {number} id
@@ -47,7 +47,7 @@ export function onOk(machine, now, frame) {
  * @param {string} message
  */
 function onUnreadable({ rooms, decisions, flight, outputs }, id, { body }, message) {
-  // The server may go on with a room that the client does not have.
+  // The server may hold a subscription that the client does not have.
   if (body.t === 'subscribe' || body.t === 'unsubscribe') rooms.hasStray = true;
   decisions.forget(flight.oldestSubscribing());
   outputs.push({ do: 'reply', id, error: new ImError('protocol', message) });
@@ -77,7 +77,7 @@ function onGood(machine, now, frame, pending) {
 }
 
 /**
- * The answer to a command of the application's.
+ * Handles the answer to a command of the application.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -112,7 +112,7 @@ function onSubscribed(machine, now, room, reply) {
 }
 
 /**
- * The answer to what the client itself asked about rooms.
+ * Handles the statuses that answer the client's own command about rooms.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -122,7 +122,7 @@ function onStatuses(machine, now, reply) {
   const { rooms, flight, decisions } = machine;
   rooms.learnRev(reply.rev);
   for (const status of reply.rooms) {
-    // The application has left it, and the server has not heard of that yet.
+    // The application has unsubscribed, and the server has not read that command yet.
     if (!rooms.map.has(status.room) && flight.subscribing(status.room)) continue;
     if (decisions.overtake(status.room, reply.id)) continue;
     if (rooms.answered(now, reply.id, status)) machine.events.push({ type: 'room', status });
@@ -150,7 +150,8 @@ function onGeneration(machine, generation) {
 export function onRefusal(machine, now, refusal) {
   const { id, code } = refusal;
   machine.flight.arrived(now, id);
-  // Without a number it is about something that could not be read at all; the close that follows says the rest.
+  // A refusal without a number is about an unreadable message; the close that follows has the
+  // details.
   const pending = machine.flight.pending.get(id);
   if (!pending) return;
   if (pending.origin === 'user') onUserRefusal(machine, now, refusal, pending);
@@ -162,7 +163,7 @@ export function onRefusal(machine, now, refusal) {
 }
 
 /**
- * A refusal of what the client itself asked.
+ * Handles a refusal of the client's own command.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -198,7 +199,7 @@ function onOwnRefusal(machine, now, refusal, pending) {
 function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pending) {
   const { flight, rooms, decisions } = machine;
   const { body, tries } = pending;
-  // Whatever it was refused for, it is no try if it is another one's turn first.
+  // Whatever the refusal, it does not count as a try while an earlier send is unanswered.
   const itsTurn = code !== Code.SenderOrder && flight.isNext(id);
   if (isTemporary(code) && body.t === 'send' && (tries < machine.config.sendRetries || !itsTurn)) {
     const pause = Math.max(100 * 2 ** Math.min(tries, 7), retryMs ?? 0);
@@ -206,7 +207,7 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
     return flight.retry(id, now + pause, code === Code.RateLimited);
   }
   flight.settle(id);
-  // The server goes on with a room that the client has left.
+  // The server keeps a subscription that the client has ended.
   if (body.t === 'unsubscribe') {
     rooms.hasStray = true;
     decisions.carriedOut(body.room, id);
@@ -223,13 +224,13 @@ function onUserRefusal(machine, now, { id, code, msg, retry_ms: retryMs }, pendi
  * @param {string} room
  */
 function onGapRepairRefused({ rooms, events, decisions }, now, { id, code, retry_ms: retryMs }, room) {
-  // Where a call of the application's has come since, its answer says where the room is.
+  // If the application has called since, the answer to its call decides about the room.
   if (isTemporary(code) || decisions.overtake(room, id)) return rooms.refused(now, id, retryMs);
   const status = { room, status: 'denied', head: 0, code };
   if (rooms.moves(now, status)) events.push({ type: 'room', status });
 }
 
-/** Whether the same may succeed later. @param {number} code */
+/** Whether the code is retryable. @param {number} code */
 function isTemporary(code) {
   const given = advice(code);
   return given === 'retry' || given === 'back off';

@@ -10,15 +10,15 @@ export class Backoff {
     this.failures = 0;
   }
 
-  /** It worked: the next pause is a first one. */
+  /** Records a success: the next pause is a first one. */
   reset() {
     this.failures = 0;
   }
 
   /**
-   * The pause before the next try in milliseconds, or undefined if there is to be none.
+   * Returns the pause before the next try in milliseconds, or undefined after the last one.
    *
-   * @param {number} [atLeast] the server's wish, to which as much as half is added at random
+   * @param {number} [atLeast] the server's `retry_ms`, to which up to half is added at random
    */
   next(atLeast = 0) {
     const { baseMs, maxMs, attempts } = this.policy;

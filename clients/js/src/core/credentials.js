@@ -1,8 +1,10 @@
 /**
- * Credentials that expire: another token is fetched before they do, and when the server refuses them.
+ * Credentials that expire: a new token is fetched before that, and when the server refuses the
+ * current one.
  *
- * The source of tokens is the application's: it may fail, answer late, or not at all. Each call has its time, and after a
- * failure another one follows after a pause, for as long as the client lives.
+ * The token source belongs to the application: it may fail, answer late, or not at all. Each call
+ * has a time limit, and after a failure another one follows after a pause, as long as the client
+ * exists.
  *
  * @module
  */
@@ -15,12 +17,15 @@ import { Backoff } from './backoff.js';
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 
-/** Fetching begins so long before the credentials expire, or half way if that is later, in milliseconds. */
+/**
+ * Fetching starts this long before the credentials expire, or half way if that is later, in
+ * milliseconds.
+ */
 const MARGIN_MS = 60_000;
-/** The shortest time after which another token is fetched because one expires, in milliseconds. */
+/** The shortest time between accepted credentials and the next fetch, in milliseconds. */
 const SHORTEST_MS = 1000;
 
-/** What is known of the next token. */
+/** The state of the next token. */
 export class Credentials {
   /**
    * @param {import('../config.js').Config} config
@@ -30,13 +35,13 @@ export class Credentials {
   constructor(config, random, wallClock) {
     this.patienceMs = config.tokenTimeoutMs;
     this.wallClock = wallClock;
-    /** The pauses between tries on a connection that stands. */
+    /** The pauses between tries while the connection is open. */
     this.backoff = new Backoff(config.reconnect, random);
-    /** When to fetch the next token, on a connection that stands. */
+    /** When to fetch the next token while the connection is open. */
     this.fetchAt = Infinity;
-    /** Until when the token that was asked for is to be there; `Infinity` if none was asked for. */
+    /** Until when the requested token must arrive; `Infinity` if none was requested. */
     this.until = Infinity;
-    /** Tokens that came since the last welcome. */
+    /** Tokens that arrived since the last welcome. */
     this.renewals = 0;
   }
 
@@ -44,13 +49,13 @@ export class Credentials {
     return this.until < Infinity;
   }
 
-  /** When something is due, on a connection that stands. */
+  /** When something is due while the connection is open. */
   get deadline() {
     return Math.min(this.fetchAt, this.until);
   }
 
   /**
-   * The server has accepted credentials, and said when they expire.
+   * Plans the next fetch: the server has accepted credentials, and announced when they expire.
    *
    * @param {number} now
    * @param {number | null | undefined} expires milliseconds since the Unix epoch
@@ -60,12 +65,13 @@ export class Credentials {
     this.fetchAt = Infinity;
     if (typeof expires !== 'number') return;
     const left = expires - this.wallClock();
-    // By a clock that is wrong they have expired already; then the server has to say so.
+    // Credentials that have expired by this clock mean that the clock is wrong: then only the
+    // server's refusal counts.
     if (left > 0) this.fetchAt = now + Math.max(SHORTEST_MS, left / 2, left - MARGIN_MS);
   }
 
   /**
-   * It did not work out: the next try follows after a pause.
+   * Records a failure: the next try follows after a pause.
    *
    * @param {number} now
    * @param {number} [atLeast] milliseconds
@@ -76,7 +82,7 @@ export class Credentials {
 }
 
 /**
- * Asks the application for a token.
+ * Requests a token from the application.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -88,7 +94,7 @@ export function fetchToken({ credentials, outputs }, now) {
 }
 
 /**
- * The next connection needs another token.
+ * Records that the next connection needs another token.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -100,7 +106,8 @@ export function renew(machine, now) {
 }
 
 /**
- * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
+ * Handles the requested token, or null if there will be none. On an open connection it is sent at
+ * once.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -118,7 +125,7 @@ export function onToken(machine, now, token) {
   if (machine.phase !== 'renewing') return;
   if (token === null) return machine.end({ code: Code.Unauthenticated, message: 'there is no token' });
   credentials.renewals += 1;
-  // One that is refused at once is not to be fetched over and over.
+  // A token that is refused at once must not be fetched in a loop.
   const pause = credentials.renewals === 1 ? 0 : machine.backoff.next();
   if (pause === undefined) return machine.end({ code: Code.BadCredentials, message: meaning(Code.BadCredentials) });
   machine.phase = 'waiting';
@@ -126,7 +133,7 @@ export function onToken(machine, now, token) {
 }
 
 /**
- * The token could not be fetched this time.
+ * Handles a failed fetch of a token.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -145,20 +152,20 @@ export function onNoToken(machine, now, why) {
 }
 
 /**
- * What is due by now.
+ * Carries out what is due.
  *
  * @param {Machine} machine
  * @param {number} now
  */
 export function onTime(machine, now) {
   const { credentials, config } = machine;
-  if (now >= credentials.until) onNoToken(machine, now, `none came within ${config.tokenTimeoutMs} ms`);
+  if (now >= credentials.until) onNoToken(machine, now, `the token source took longer than ${config.tokenTimeoutMs} ms`);
   else if (machine.phase === 'renewing' && now >= machine.until) renew(machine, now);
   else if (machine.phase === 'online' && now >= credentials.fetchAt) fetchToken(machine, now);
 }
 
 /**
- * The answer to a `refresh`: the credentials that it showed expire later.
+ * Handles the answer to a `refresh`: the credentials that it sent expire later.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -166,12 +173,12 @@ export function onTime(machine, now) {
  */
 export function onRefreshed(machine, now, { expires }) {
   if (machine.identity.renewable) machine.credentials.plan(now, expires);
-  // Over HTTP another node may hold the downlink, which has not heard of them.
+  // Over HTTP another node may hold the downlink, and does not know of the new credentials.
   if (!machine.traits?.duplex) machine.outputs.push({ do: 'nudge' });
 }
 
 /**
- * The server refused a `refresh` of the client's own. The old credentials hold until they expire.
+ * Handles a refused `refresh` of the client's own. The old credentials are valid until they expire.
  *
  * @param {Machine} machine
  * @param {number} now

@@ -1,31 +1,36 @@
 /**
- * Which command decides whether a room is subscribed to: the application's newest, whenever answers come.
+ * Which command decides about a room's subscription: the application's newest, in whatever order
+ * answers come.
  *
- * A room is remembered as long as an older command may still be answered: what that answer says of the room counts no more.
- * So there are no more of them than rooms that were asked for while one command waited for its answer.
+ * A room is kept as long as an older command may still be answered: that answer does not count for
+ * the room any more. So the size is bounded by the rooms that were requested while one command
+ * waited for its answer.
  */
 export class Decisions {
   constructor() {
-    /** The newest `subscribe` or `unsubscribe` of each room, in the order of their numbers. @type {Map<string, number>} */
+    /**
+     * The newest `subscribe` or `unsubscribe` of each room, in the order of their numbers.
+     * @type {Map<string, number>}
+     */
     this.rooms = new Map();
     /** The newest one of each room that was carried out. @type {Map<string, number>} */
     this.done = new Map();
   }
 
   /**
-   * The application subscribes to a room or leaves it, whatever it asked before.
+   * Records a subscribe or unsubscribe of the application, which overtakes earlier ones.
    *
    * @param {string} room
    * @param {number} by
    */
   add(room, by) {
-    // The newest stands at the end.
+    // Reinserted, so that the newest is at the end.
     this.rooms.delete(room);
     this.rooms.set(room, by);
   }
 
   /**
-   * Whether the application has decided otherwise about this room since that command.
+   * Whether the application has called again about this room since that command.
    *
    * @param {string} room
    * @param {number} by
@@ -35,7 +40,7 @@ export class Decisions {
   }
 
   /**
-   * The application's newest command about this room, 0 if it can have no answer any more.
+   * Returns the application's newest command about this room, 0 if none can be answered any more.
    *
    * @param {string} room
    */
@@ -44,7 +49,7 @@ export class Decisions {
   }
 
   /**
-   * The command was carried out, or left the room whatever the server says.
+   * Records that the command was carried out, or unsubscribed the room whatever the server answers.
    *
    * @param {string} room
    * @param {number} by
@@ -54,7 +59,7 @@ export class Decisions {
   }
 
   /**
-   * Whether this command, written again, would undo a later one that was carried out.
+   * Whether a retry of this command would undo a later one that was carried out.
    *
    * @param {import('../wire/value.js').Frame} body
    * @param {number} by
@@ -64,7 +69,7 @@ export class Decisions {
   }
 
   /**
-   * No command before this one will be answered any more.
+   * Drops what is older than this command: no earlier one will be answered any more.
    *
    * @param {number} oldest
    */

@@ -1,10 +1,10 @@
 /**
- * Commands from the moment they are asked until they are answered, across connections.
+ * Commands until they are answered, across connections.
  *
- * Sends to one target keep their order, also where one of them is refused retryably. Then no more is written to
- * that target until those under way have their answers and the pause is over; what has no ack is then written again, in
- * its order and without waiting in between. Servers refuse, until the first of them comes again, what was under way behind
- * it.
+ * Sends to one target keep their order, also when one of them is refused retryably. Then nothing
+ * more is written to that target until those in flight are answered and the pause is over. Sends
+ * without an ack are then written again, in order and without waiting in between. Until the first
+ * of them is retried, servers refuse the sends behind it.
  *
  * @module
  */
@@ -21,44 +21,47 @@ import { Pace } from './pace.js';
  */
 
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
- * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
+ * The origin of a command, which gets the answer: the application, or the client itself, to greet,
+ * to resume subscriptions, to repair a gap in `room`, to send a checkpoint or a heartbeat, or to
+ * send a new token.
  *
  * @typedef {'user' | 'hello' | 'resume' | 'gapRepair' | 'checkpoint' | 'ping' | 'refresh'} Origin
  */
 
 /**
- * A command that has no answer yet.
+ * An unanswered command.
  *
  * @typedef {object} Pending
  * @property {Frame} body without its number
  * @property {Origin} origin
- * @property {number} tries how often it was tried again because the server said so
- * @property {import('./pace.js').Flown | undefined} written the message with which it was written on this connection
+ * @property {number} tries how often it was retried after a retryable refusal
+ * @property {import('./pace.js').Flown | undefined} written the message that contained it on this
+ *   connection
  */
 
 /**
- * Why nothing is written to a target now: the first send that was refused, and until when.
+ * Why nothing is written to a target at present: the first send that was refused, and until when.
  *
  * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 
 /**
- * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of them can be carried out twice
+ * without harm.
  *
  * @typedef {{frames: Encoded[], bytes: number, idempotent: boolean}} Batch
  */
 
 /**
- * What the server allows.
+ * The server's limits.
  *
- * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page: number, rooms: number,
- *   depth: number, values: number}} ServerLimits
+ * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page:
+ *   number, rooms: number, depth: number, values: number}} ServerLimits
  */
 
-/** All commands without an answer, in the order in which they were asked. */
+/** All unanswered commands, in the order of the calls. */
 export class Flight {
-  /** @param {number} slowest bytes per second of the slowest uplink that is not taken for a dead one */
+  /** @param {number} slowest bytes per second of the slowest uplink that does not count as dead */
   constructor(slowest) {
     this.slowest = slowest;
     this.pace = new Pace(slowest);
@@ -100,7 +103,7 @@ export class Flight {
   }
 
   /**
-   * The command was answered, so that it has arrived.
+   * Records that the command was answered, and so has arrived.
    *
    * @param {number} now
    * @param {number} id
@@ -111,7 +114,7 @@ export class Flight {
   }
 
   /**
-   * The command was answered for good.
+   * Removes a command with a final answer.
    *
    * @param {number} id
    */
@@ -122,12 +125,13 @@ export class Flight {
   }
 
   /**
-   * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its target before `at`; if an
-   * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
-   * the pauses of those behind it cover all of them.
+   * Puts back a send that was refused retryably. It keeps its number, and so its order, and nothing
+   * is written to its target before `at`. If an earlier send is refused as well, its pause counts.
+   * For refusals for the rate (`paced`) the longest pause counts: the pauses of later refusals
+   * cover all of them.
    *
    * @param {number} id
-   * @param {number} at when to try again
+   * @param {number} at when to retry
    * @param {boolean} [paced]
    */
   retry(id, at, paced = false) {
@@ -141,11 +145,12 @@ export class Flight {
   }
 
   /**
-   * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
-   * given back, and the client's own are forgotten: the next connection has its own.
+   * Handles the end of the connection. Idempotent commands wait for the next one; the other calls
+   * of the application are returned, and the client's own commands are dropped: the next connection
+   * has its own.
    *
-   * With `all`, the server closed because of something that was written: repeating it would only do it again. What would undo
-   * a later command (`undoes`) is given back too.
+   * With `all`, the server closed because of something that was written: a retry would close the
+   * next connection too. Commands that would undo a later one (`undoes`) are returned too.
    *
    * @param {boolean} all
    * @param {(body: Frame, id: number) => boolean} undoes
@@ -166,7 +171,7 @@ export class Flight {
     return failed;
   }
 
-  /** All commands of the application, given back because the client ends. */
+  /** Returns all commands of the application, because the client ends. */
   end() {
     const all = [...this.pending].filter(([, { origin }]) => origin === 'user');
     this.pending.clear();
@@ -174,12 +179,12 @@ export class Flight {
     return all;
   }
 
-  /** Whether the connection could be given up now without an outcome being unknown. */
+  /** Whether the connection could be dropped now without an unknown outcome. */
   isSafeToMove() {
     return this.every((pending) => !pending.written || pending.origin !== 'user' || isIdempotent(pending.body));
   }
 
-  /** Whether it is not known what has become of a command that changes the session's checkpoint. */
+  /** Whether the outcome of a command that changes the session's checkpoint is unknown. */
   mayHaveMovedCheckpoint() {
     return !this.every(({ written, body }) => !written || !['subscribe', 'unsubscribe', 'resume', 'checkpoint'].includes(body.t));
   }
@@ -191,7 +196,7 @@ export class Flight {
   }
 
   /**
-   * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
+   * Returns the newest unanswered `subscribe` or `unsubscribe` for this room.
    *
    * @param {string} room
    */
@@ -202,20 +207,23 @@ export class Flight {
     return newest;
   }
 
-  /** The number of the oldest command without an answer that names rooms to subscribe to or to leave. */
+  /** The number of the oldest unanswered command that subscribes to or unsubscribes from rooms. */
   oldestSubscribing() {
     for (const [id, { body }] of this.pending) if (subscribes(body) || body.t === 'resume') return id;
     return Infinity;
   }
 
-  /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
+  /**
+   * Returns how many of the application's commands fulfil `test`.
+   * @param {(body: Frame) => boolean} test
+   */
   count(test) {
     let n = 0;
     for (const { origin, body } of this.pending.values()) if (origin === 'user' && test(body)) n += 1;
     return n;
   }
 
-  /** When something may be written to a target that is held and of which no answer is awaited. */
+  /** Returns when a held target with no unanswered writes may be written to. */
   deadline() {
     let next = Infinity;
     for (const [target, { until }] of this.held) {
@@ -225,7 +233,7 @@ export class Flight {
   }
 
   /**
-   * Whether no earlier send to the target of this one is without an answer.
+   * Whether all earlier sends to this send's target are answered.
    *
    * @param {number} id
    */
@@ -245,8 +253,8 @@ export class Flight {
   }
 
   /**
-   * The next message to write, within what the server and the pace of its answers allow; undefined if there is nothing to
-   * write now. Commands that can never be written land in `refused`.
+   * Returns the next message to write, within the server's limits and the pace; undefined if there
+   * is nothing to write now. Commands that can never be written are added to `refused`.
    *
    * @param {number} now
    * @param {ServerLimits} limits
@@ -287,7 +295,10 @@ export class Flight {
     return batch;
   }
 
-  /** Targets whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
+  /**
+   * Releases targets whose pause is over and that have no unanswered writes.
+   * @param {number} now
+   */
   releaseTargets(now) {
     for (const [target, { until }] of this.held) {
       if (until <= now && !this.isUnderWay(target)) this.held.delete(target);
@@ -312,7 +323,7 @@ function encode(id, { body }, codec) {
 }
 
 /**
- * Where the order of sends matters.
+ * The target of a send; the order of sends to it matters.
  *
  * @param {Frame} body
  */
@@ -321,7 +332,7 @@ function targetOf({ t, room, peer, to }) {
 }
 
 /**
- * Whether a command decides if a room is subscribed to.
+ * Whether a command changes a room's subscription.
  *
  * @param {Frame} body
  */
@@ -334,27 +345,28 @@ function subscribes({ t }) {
  * @param {number} max
  */
 function tooLarge(bytes, max) {
-  const message = `the command has ${bytes} bytes; the server takes ${max} in one message`;
+  const message = `the command has ${bytes} bytes; the server's limit for a message is ${max}`;
   return new ImError('invalid', message, { code: Code.TooLarge });
 }
 
 /**
- * Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
+ * Whether a command can be carried out twice without harm.
  *
  * @param {Frame} body
  */
 export function isIdempotent(body) {
   switch (body.t) {
-    // The application decides: a refusal of the second says nothing about the first, and the room may be gone by then.
+    // The application decides: a refusal of the retry says nothing about the first try, and the
+    // room may be deleted by then.
     case 'create':
-    // At most once.
+    // Ephemeral messages are delivered at most once.
     case 'signal':
       return false;
-    // Without a stamp of its own it would be newer the second time than what others have set since.
+    // Without its own stamp, a retry would be newer than values that others have put since.
     case 'put_state':
     case 'remove_state':
       return body.stamp !== undefined;
-    // The message id makes a send safe.
+    // The idempotency key makes a send safe.
     default:
       return true;
   }

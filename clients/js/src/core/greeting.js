@@ -1,5 +1,5 @@
 /**
- * The first words of a connection: greeting, and asking for the rooms.
+ * The first messages of a connection: the greeting and the resume.
  *
  * @module
  */
@@ -10,7 +10,7 @@
  */
 
 /**
- * Greets, and asks for the rooms in the same flight.
+ * Sends the greeting, and the resume of all rooms in the same message.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -22,13 +22,13 @@ export function greet(machine, now) {
   const hello = { t: 'hello', v: 1, token, user, device, ...session, client };
   const [, first] = flight.write(now, hello, 'hello', codec);
   writeResume(machine, now, first);
-  // What a slow uplink needs for all of that is no silence of the server's.
+  // The time that a slow uplink needs for these bytes does not count as silence of the server.
   machine.until += flight.pace.graceMs;
 }
 
 /**
- * Asks for all rooms, after `first` (the greeting) in the same message. Those that are where the server's checkpoint has them
- * need not be named.
+ * Writes the resume of all rooms, after `first` (the greeting) in the same message. Rooms whose
+ * cursor equals the server's checkpoint need not be named.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -38,13 +38,14 @@ export function writeResume({ traits, rooms, flight, outputs }, now, first) {
   const { codec, duplex } = /** @type {import('./types.js').Traits} */ (traits);
   const rev = rooms.map.size > 0 ? rooms.rev : undefined;
   const frames = rooms.toResume();
-  // The session's checkpoint may have rooms that this client has left, or never knew: naming none says so.
+  // The checkpoint may contain rooms that this client has unsubscribed, or never knew: then an
+  // empty frame is sent.
   if (frames.length === 0 && (rev !== undefined || !duplex || rooms.mayHold)) frames.push([]);
   let message = first ? [first] : [];
   /** @type {number | undefined} */
   let firstId;
   frames.forEach((cursors, at) => {
-    // The revision stands in the first frame: each one changes the checkpoint, and so the revision.
+    // Only the first frame has the revision: each one changes the checkpoint, and so the revision.
     const [id, frame] = flight.write(now, { t: 'resume', cursors, rev: at === 0 ? rev : undefined }, 'resume', codec);
     for (const [room] of cursors) rooms.asked(room, id);
     firstId ??= id;
@@ -57,7 +58,7 @@ export function writeResume({ traits, rooms, flight, outputs }, now, first) {
 }
 
 /**
- * The server has answered the greeting: the connection stands.
+ * Handles the welcome: the connection is open.
  *
  * @param {Machine} machine
  * @param {number} now

@@ -1,23 +1,27 @@
 /**
- * Which transport to use: the best that works, and a better one again after a while.
+ * The choice among transports: the best that works, and a better one again after a while.
  *
- * A transport that fails is not held against it as long as nothing else works either: then the server is away. Only when
- * another one works in its place is it passed over for a time, which doubles with each failure.
+ * Failures do not count while no other transport works either: then the server is down. A transport
+ * is passed over only when another one works in its place, for a time that doubles with each
+ * failure.
  *
  * @module
  */
 
 /** @typedef {import('../links/link.js').Transport} Transport */
 
-/** After so many failures a transport that has worked here before is passed over. */
+/** Failures after which a transport that has worked here before is passed over. */
 const PATIENCE = 3;
-/** One that has not, after so many if it is refused at once: a gateway may do that in passing. Else after the first. */
+/**
+ * Failures for one that has not worked, if it is refused at once: a gateway may do that for a
+ * moment. Otherwise one.
+ */
 const FIRST_PATIENCE = 2;
-/** The longest time for which one is passed over, as a multiple of the first. */
+/** The longest time for which a transport is passed over, as a multiple of the first. */
 const LONGEST = 20;
 
 /**
- * What is known of one transport at this server.
+ * The state of one transport at this server.
  *
  * @typedef {{worked: boolean, failures: number, pauseMs: number, until: number}} Rung
  */
@@ -25,14 +29,14 @@ const LONGEST = 20;
 export class Ladder {
   /**
    * @param {Transport[]} order the best first, at least one
-   * @param {number} upgradeMs for how long a transport is passed over at first
+   * @param {number} upgradeMs how long a transport is passed over the first time
    */
   constructor(order, upgradeMs) {
     this.order = order;
     this.upgradeMs = upgradeMs;
     /** @type {Map<Transport, Rung>} */
     this.rungs = new Map(order.map((name) => [name, { worked: false, failures: 0, pauseMs: 0, until: 0 }]));
-    /** @type {Set<Transport>} Those that failed since one worked. */
+    /** @type {Set<Transport>} Transports that failed since one worked. */
     this.failing = new Set();
   }
 
@@ -42,7 +46,7 @@ export class Ladder {
   }
 
   /**
-   * The transport for the next try.
+   * Returns the transport for the next try.
    *
    * @param {number} now
    * @returns {Transport}
@@ -55,8 +59,8 @@ export class Ladder {
   }
 
   /**
-   * It was tried, and carried nothing. `unfit`: it is known to be at fault, however often it has worked. `isQuick`: it was
-   * refused at once, so that another try costs no time.
+   * Records that a try carried nothing. `unfit`: the transport is known to be at fault, however
+   * often it has worked. `isQuick`: it was refused at once, so that another try costs no time.
    *
    * @param {Transport} name
    * @param {boolean} unfit
@@ -70,7 +74,7 @@ export class Ladder {
   }
 
   /**
-   * It works. Better ones that failed before it are passed over for a time.
+   * Records that the transport works. Better ones that failed before it are passed over for a time.
    *
    * @param {number} now
    * @param {Transport} name
@@ -94,7 +98,8 @@ export class Ladder {
   }
 
   /**
-   * When a better transport than this one is to be tried again, and which; undefined if it is the best.
+   * Returns which better transport than this one is to be tried again, and when; undefined if this
+   * is the best.
    *
    * @param {Transport} name
    * @returns {{at: number, name: Transport} | undefined}
@@ -106,10 +111,11 @@ export class Ladder {
   }
 
   /**
-   * What another client of the same server need not find out again.
+   * Returns the state for another client of the same server.
    *
    * @param {number} now
-   * @returns {Record<string, [number, number]>} for how many milliseconds each is passed over, of how many
+   * @returns {Record<string, [number, number]>} the milliseconds for which each is still passed
+   *   over, and the whole time
    */
   save(now) {
     const passed = [...this.rungs].filter(([, rung]) => rung.until > now);

@@ -3,16 +3,17 @@ import { compareStamps } from '../ids.js';
 /**
  * A state key's newest value. Without `value` the key was removed.
  *
- * @typedef {{room: string, key: string, stamp: string, from: string, value?: import('../wire/value.js').Value}} StateUpdate
+ * @typedef {{room: string, key: string, stamp: string, from: string, value?: import('../wire/value.js').Value}}
+ *   StateUpdate
  */
 
-/** What servers hold is bounded by them; these bounds are only there so that a broken one cannot fill our memory. */
+/** Servers bound their state; this bound only keeps a faulty server from filling the memory. */
 const MAX_KEYS = 65_536;
 const MAX_TOMBSTONES = 1024;
 
 /**
- * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are tombstones: of those the
- * oldest are purged first.
+ * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are
+ * tombstones: of those the oldest are purged first.
  */
 class StateMap {
   constructor() {
@@ -53,7 +54,7 @@ class StateMap {
   }
 }
 
-/** The state of one room as far as the server has told it, and a snapshot that is still arriving. */
+/** A room's state as the server has sent it, and a snapshot that is still arriving. */
 export class RoomState {
   constructor() {
     /** @type {string | undefined} */
@@ -73,7 +74,7 @@ export class RoomState {
   }
 
   /**
-   * The server's state has this generation now. What is held of another one is dropped.
+   * Sets the generation of the server's state. Values of another one are dropped.
    *
    * @param {string} generation
    * @returns {boolean} whether something was dropped
@@ -88,10 +89,11 @@ export class RoomState {
   }
 
   /**
-   * Takes a part of a snapshot. With the last part, gives all keys that have a value now.
+   * Adds a part of a snapshot. With the last part, returns all keys that have a value.
    *
-   * Within one generation the newer of two values stays, whichever side has it. Another generation replaces all that
-   * was held: updates may have been lost, and stamps given out again.
+   * Within one generation the newer of two values wins, whether it comes from an update or the
+   * snapshot. Another generation replaces all held values: updates may have been lost, and stamps
+   * assigned twice.
    *
    * @param {string} generation
    * @param {StateUpdate[]} entries

@@ -1,9 +1,9 @@
 /**
- * The client without any I/O: what arrives goes in, what is to be done comes out.
+ * The client without any I/O: input events in, actions out.
  *
- * A shell calls the `on…` methods with what happened and the time at which it did, in milliseconds of a clock that never
- * goes back, then takes `outputs` and `events` until there are none, and calls `onTime` at `deadline`. Nothing here waits
- * or reads a clock, so that tests need no network.
+ * A shell calls the `on…` methods with what happened and when, in milliseconds of a monotonic
+ * clock, then reads `outputs` and `events` until there are none, and calls `onTime` at `deadline`.
+ * Nothing here waits or reads a clock, so that tests need no network.
  *
  * @module
  */
@@ -33,7 +33,7 @@ import { Rooms } from './rooms.js';
  * @typedef {import('./types.js').Online} Online
  */
 
-/** What holds until the server has named its own limits: what servers allow by default. */
+/** Limits until the server has announced its own: the servers' defaults. */
 const ASSUMED_LIMITS = {
   message_bytes: 65_536,
   content_bytes: 32_768,
@@ -52,7 +52,8 @@ export class Machine {
    * @param {Identity} setup.identity
    * @param {Session} [setup.session]
    * @param {() => number} setup.random from 0 to 1; draws the pauses between tries
-   * @param {() => number} setup.wallClock milliseconds since the Unix epoch, for the expiry of credentials only
+   * @param {() => number} setup.wallClock milliseconds since the Unix epoch, for the expiry of
+   *   credentials only
    */
   constructor({ config, identity, session, random, wallClock }) {
     this.config = config;
@@ -69,7 +70,7 @@ export class Machine {
     this.traits = undefined;
     /** @type {Cause} */
     this.cause = { message: '' };
-    /** Of the server's state, as far as is known. */
+    /** The generation of the server's state, if known. */
     this.generation = '';
     this.flight = new Flight(config.slowestUplink);
     this.rooms = new Rooms();
@@ -94,7 +95,7 @@ export class Machine {
   }
 
   /**
-   * Begins, or tries again.
+   * Starts, or tries again.
    *
    * @param {number} now
    */
@@ -106,7 +107,7 @@ export class Machine {
   }
 
   /**
-   * A connection stands: greets, and asks for the rooms in the same flight.
+   * The connection is open: sends the greeting, and the resume of all rooms in the same message.
    *
    * @param {number} now
    * @param {Traits} traits
@@ -132,7 +133,7 @@ export class Machine {
     if (!this.hasConnection) return;
     const since = this.online?.since;
     const given = advice(cause.code ?? 0);
-    // A slow greeting was no fault of what was written.
+    // A slow greeting is not the fault of its content.
     const ours = given === 'fix' && cause.code !== Code.HandshakeTimeout;
     this.cut(ours && since !== undefined, cause);
     this.online = undefined;
@@ -143,7 +144,7 @@ export class Machine {
   }
 
   /**
-   * No answer comes on this connection any more.
+   * Drops the connection's state: no more answers come.
    *
    * @param {boolean} all
    * @param {Cause} cause
@@ -168,7 +169,7 @@ export class Machine {
   }
 
   /**
-   * Whether and when to come back.
+   * Decides whether and when to reconnect.
    *
    * @param {number} now
    * @param {Cause} cause
@@ -179,7 +180,7 @@ export class Machine {
       case 'stop':
         return this.end(cause);
       case 'fix':
-        // A greeting that was refused for what it is will be refused again; a slow one may be quicker.
+        // A greeting that is invalid will be refused again; a slow one may be faster.
         if (!wasOnline && cause.code !== Code.HandshakeTimeout) return this.end(cause);
         break;
       case 'refresh':
@@ -190,8 +191,9 @@ export class Machine {
         if (cause.code === Code.UnknownSession) this.session = undefined;
         break;
       case 'retry':
-        // Somebody else goes on with this session, a page that was duplicated, say. To take it back would only begin a
-        // quarrel. Rooms and unanswered sends do not hang on the session.
+        // Another client uses this session, for example a page that was duplicated. Taking it back
+        // would make both take turns forever. Subscriptions and unanswered sends do not depend on
+        // the session.
         if (cause.code === Code.Superseded) this.session = undefined;
         break;
     }
@@ -203,7 +205,8 @@ export class Machine {
   }
 
   /**
-   * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
+   * Handles the requested token, or null if there will be none. On an open connection it is sent at
+   * once.
    *
    * @param {number} now
    * @param {string | null} token
@@ -213,7 +216,7 @@ export class Machine {
   }
 
   /**
-   * The token could not be fetched this time.
+   * Handles a failed fetch of a token.
    *
    * @param {number} now
    * @param {string} why
@@ -223,7 +226,7 @@ export class Machine {
   }
 
   /**
-   * The application asks for this. The answer comes as an output under the number returned.
+   * Queues a call of the application. The answer comes as an output under the returned number.
    *
    * @param {Frame} body a command without its number
    * @throws {ImError} if it is refused before it is sent
@@ -236,7 +239,8 @@ export class Machine {
     if (body.t === 'subscribe' || body.t === 'unsubscribe') {
       this.rooms.mayHold ||= body.t === 'subscribe';
       this.decisions.add(body.room, id);
-      // They belong to what was asked before, which goes on only if it was answered and this is refused.
+      // These pushes belong to the earlier request, which counts only if it was answered and this
+      // call is refused.
       if (!this.rooms.map.has(body.room)) this.early.take(body.room);
     }
     return id;
@@ -251,17 +255,17 @@ export class Machine {
     const isSend = body.t === 'send';
     const waiting = this.flight.count((other) => (other.t === 'send') === isSend);
     if (waiting >= (isSend ? this.config.maxUnsent : this.config.maxCommands)) {
-      throw new ImError('full', `${waiting} commands wait for their answer already`, { mid });
+      throw new ImError('full', `${waiting} commands wait for their answers already`, { mid });
     }
     if (body.t === 'signal' && this.phase !== 'online') {
-      throw new ImError('offline', 'there is no connection now; a signal makes no sense later');
+      throw new ImError('offline', 'there is no connection; an ephemeral message is not queued');
     }
     if ('content' in body) this.checkValue(body.content, mid);
     if (body.t === 'put_state') this.checkValue(body.value);
   }
 
   /**
-   * A value that no server takes is refused here: on the wire it would cost the connection.
+   * Refuses a value that no server accepts: on the wire it would cost the connection.
    *
    * @param {import('../wire/value.js').Value} value
    * @param {string} [mid]
@@ -271,11 +275,11 @@ export class Machine {
     const { content_bytes: mostBytes, depth: mostDepth, values: mostValues } = this.limits;
     /** @type {(code: number, message: string) => ImError} */
     const refusal = (code, message) => new ImError('invalid', message, { code, mid });
-    if (bytes > mostBytes) throw refusal(Code.TooLarge, `the content has ${bytes} bytes; the server takes ${mostBytes}`);
-    if (depth > mostDepth) throw refusal(Code.TooDeep, `the content nests ${depth} deep; the server takes ${mostDepth}`);
-    // Half of what a message may have, so that what stands around the content finds room.
+    if (bytes > mostBytes) throw refusal(Code.TooLarge, `the content has ${bytes} bytes; the server's limit is ${mostBytes}`);
+    if (depth > mostDepth) throw refusal(Code.TooDeep, `the content nests ${depth} deep; the server's limit is ${mostDepth}`);
+    // Half of a message's limit, which leaves room for the frame around the content.
     const most = mostValues / 2;
-    if (values > most) throw refusal(Code.TooMany, `the content has ${values} values; the server takes ${most}`);
+    if (values > most) throw refusal(Code.TooMany, `the content has ${values} values; the limit is ${most}`);
   }
 
   /**
@@ -297,7 +301,7 @@ export class Machine {
     this.events.push({ type: 'closed', ...cause });
   }
 
-  /** When `onTime` is to be called, if nothing else happens before; `Infinity` if never. */
+  /** When `onTime` is due, if nothing else happens before; `Infinity` if never. */
   get deadline() {
     if (this.online) return online.deadline(this, this.online);
     if (this.phase === 'renewing') return Math.min(this.until, this.credentials.until);
@@ -316,7 +320,8 @@ export class Machine {
   }
 
   /**
-   * The machine woke up, the page is shown again, or the network changed: finds out at once how things stand.
+   * The machine woke up, the page is shown again, or the network changed: checks the connection at
+   * once.
    *
    * @param {number} now
    */
@@ -329,11 +334,11 @@ export class Machine {
   }
 
   /**
-   * Moves to another link that stands ready, in mid-stream: what has no answer is sent again there, and rooms go on from
+   * Moves to another open link: unanswered commands are sent again there, and rooms continue from
    * their cursors.
    *
    * @param {number} now
-   * @returns {boolean} false if it must not be now: something is under way that could not be repeated
+   * @returns {boolean} false, without effect, while a non-idempotent command is in flight
    */
   onMove(now) {
     if (this.phase !== 'online' || !this.flight.isSafeToMove()) return false;
@@ -346,7 +351,7 @@ export class Machine {
   }
 
   /**
-   * A message arrived.
+   * Handles a message.
    *
    * @param {number} now
    * @param {Message} message
@@ -356,7 +361,7 @@ export class Machine {
   }
 
   /**
-   * Something was heard from the server that is no message.
+   * Records a sign of life of the server that is no message.
    *
    * @param {number} now
    */
@@ -376,7 +381,7 @@ export class Machine {
   }
 
   /**
-   * Leaves the connection, for a reason of the client's own.
+   * Ends the connection, for a reason of the client's own.
    *
    * @param {number} now
    * @param {Cause} cause

@@ -1,5 +1,5 @@
 /**
- * What happens while a connection stands: frames in, commands out, heartbeats.
+ * An open connection: frames in, commands out, heartbeats.
  *
  * @module
  */
@@ -31,7 +31,7 @@ export function onMessage(machine, now, message) {
     }
   } catch (error) {
     const words = error instanceof Error ? error.message : String(error);
-    return machine.drop(now, { message: `the server sent something that makes no sense: ${words}` });
+    return machine.drop(now, { message: `invalid message from the server: ${words}` });
   }
   flush(machine, now);
 }
@@ -62,7 +62,7 @@ export function flush(machine, now) {
   }
   /** @type {[number, import('../error.js').ImError][]} */
   const refused = [];
-  // Requests go one after the other: what is asked during one goes up together in the next.
+  // Requests go one after the other: commands queued during one are combined into the next.
   while (traits.duplex || flight.pace.underWay === 0) {
     const batch = flight.batch(now, machine.limits, traits.codec, refused);
     if (!batch) break;
@@ -73,7 +73,8 @@ export function flush(machine, now) {
 }
 
 /**
- * Asks for what is missing: rooms whose `resume` was refused together, as before, each other one by itself.
+ * Requests missing events: rooms whose `resume` was refused together, as before, each other one by
+ * itself.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -93,7 +94,7 @@ function repairGaps({ rooms, flight }, now) {
 }
 
 /**
- * Asks whether the server is still there. An answer that is awaited already is awaited no longer than `within`.
+ * Sends a heartbeat. An answer that is awaited already is awaited no longer than `within`.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -102,7 +103,8 @@ function repairGaps({ rooms, flight }, now) {
  */
 export function ping(machine, now, online, within) {
   const { codec } = /** @type {import('./types.js').Traits} */ (machine.traits);
-  // It waits behind what is under way: on a slow uplink that takes its time, and is no silence of the server's.
+  // The heartbeat waits behind the bytes in flight; on a slow uplink that time is no silence of the
+  // server.
   online.pingUntil = Math.min(online.pingUntil, now + within + machine.flight.pace.graceMs);
   const [, frame] = machine.flight.write(now, { t: 'ping' }, 'ping', codec);
   machine.outputs.push({ do: 'transmit', message: codec.join([frame]), idempotent: true });
@@ -110,7 +112,7 @@ export function ping(machine, now, online, within) {
 }
 
 /**
- * When the next heartbeat is due. A link that is not duplex watches itself.
+ * Returns when the next heartbeat is due. A link that is not duplex checks itself.
  *
  * @param {Machine} machine
  * @param {Online} online
@@ -135,7 +137,7 @@ export function deadline(machine, online) {
  * @param {Online} online
  */
 export function onTime(machine, now, online) {
-  if (now >= online.pingUntil) return machine.drop(now, { message: 'nothing is heard from the server any more' });
+  if (now >= online.pingUntil) return machine.drop(now, { message: 'the server is silent' });
   if (online.pingUntil === Infinity && now >= pingAt(machine, online)) {
     ping(machine, now, online, machine.config.pingTimeoutMs);
   }

@@ -1,9 +1,9 @@
 /**
- * How much may be on its way to the server, by the pace at which it answers.
+ * How many bytes may be in flight, measured by the pace of answers.
  *
- * A batch arrives as a whole or not at all, and a heartbeat waits behind it. On a slow uplink a large one would never be
- * done before something cuts it off, and the next connection would begin with the same again. So a connection begins with
- * few bytes, and each answer in good time doubles them.
+ * A batch arrives as a whole or not at all, and a heartbeat waits behind it. On a slow uplink a
+ * large one would be cut before it completes, and the next connection would start with the same
+ * batch. So a connection starts with few bytes, and each answer in good time doubles them.
  *
  * @module
  */
@@ -12,31 +12,32 @@
 const FIRST = 4096;
 /** Bytes without an answer at most: more than 64 commands usually have. */
 const MOST = 1 << 20;
-/** Answers that come within this time let more be written, in milliseconds. */
+/** Answers within this time, in milliseconds, grow the window. */
 const QUICK_MS = 1000;
-/** Answers that take longer than this let less be written, in milliseconds. */
+/** Answers that take longer than this, in milliseconds, shrink it. */
 const SLOW_MS = 3000;
 
-/** What one connection carries up. Sizes in bytes, as the codec counts them. */
+/** The capacity of one connection's uplink. Sizes in bytes, as the codec counts them. */
 export class Pace {
-  /** @param {number} slowest bytes per second of the slowest uplink that is not taken for a dead one */
+  /** @param {number} slowest bytes per second of the slowest uplink that does not count as dead */
   constructor(slowest) {
-    /** Bytes per millisecond that were seen to arrive. */
+    /** Bytes per millisecond, measured. */
     this.best = Math.max(1, slowest) / 1000;
     this.window = FIRST;
     this.written = 0;
     this.arrived = 0;
-    /** Since when what is under way has had the uplink for itself. */
+    /** Since when the bytes in flight have had the uplink for themselves. */
     this.since = 0;
   }
 
-  /** Bytes of which nothing says that they have arrived. */
+  /** Bytes whose arrival is not confirmed. */
   get underWay() {
     return this.written - this.arrived;
   }
 
   /**
-   * Whether so many more bytes may be written now. What is larger than all that may be under way goes by itself.
+   * Whether so many more bytes may be written now. A message larger than the window is written
+   * alone.
    *
    * @param {number} bytes
    */
@@ -45,11 +46,11 @@ export class Pace {
   }
 
   /**
-   * A message is written.
+   * Records a written message.
    *
    * @param {number} now
    * @param {number} bytes
-   * @returns {Flown} for `acked`, once something in that message was answered
+   * @returns {Flown} for `acked`, once a command in that message was answered
    */
   wrote(now, bytes) {
     if (this.underWay === 0) this.since = now;
@@ -59,7 +60,7 @@ export class Pace {
   }
 
   /**
-   * Something in a message was answered: all of it has arrived, and all that was written before.
+   * Records an answer to a message: all of it has arrived, and all that was written before.
    *
    * @param {number} now
    * @param {Flown} flown
@@ -75,15 +76,15 @@ export class Pace {
     else if (took > SLOW_MS) this.window = Math.max(FIRST, this.window / 2);
   }
 
-  /** For how many milliseconds what is under way may take up the uplink, at the pace that was seen. */
+  /** How many milliseconds the bytes in flight may occupy the uplink, at the measured pace. */
   get graceMs() {
     return this.underWay / this.best;
   }
 }
 
 /**
- * A message on its way: where it ends in all that is written, when it was written, how much had arrived by then, and since when
- * the rest had the uplink for itself.
+ * A message in flight: its end in the sequence of all written bytes, when it was written, how many
+ * bytes had arrived by then, and since when the rest had the uplink for itself.
  *
  * @typedef {{end: number, at: number, before: number, since: number}} Flown
  */

@@ -1,5 +1,5 @@
 /**
- * What the server sends unasked.
+ * Pushes of the server.
  *
  * @module
  */
@@ -12,10 +12,11 @@ import { meaning } from '../codes.js';
  */
 
 /**
- * Pushes of rooms whose `subscribe` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
- * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ * Pushes of rooms whose `subscribe` or `resume` is unanswered, on links where pushes and answers
+ * are separate. They wait for the answer: before it they may belong to this subscription or to an
+ * earlier one.
  *
- * Of a room of which one had to be dropped, what is missing is asked for after the answer.
+ * If one had to be dropped, the room's missing events are requested after the answer.
  */
 export class EarlyPushes {
   /** @param {number} most pushes that wait, of all rooms together */
@@ -37,7 +38,7 @@ export class EarlyPushes {
   }
 
   /**
-   * The pushes of a room, which are held no longer.
+   * Removes and returns the waiting pushes of a room.
    *
    * @param {string} room
    */
@@ -48,7 +49,7 @@ export class EarlyPushes {
     return held;
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   clear() {
     this.rooms.clear();
     this.count = 0;
@@ -95,7 +96,7 @@ export function onPush(machine, now, frame) {
 }
 
 /**
- * Whether a push may belong to a subscription that was not answered yet.
+ * Whether a push may belong to an unanswered subscription.
  *
  * @param {Machine} machine
  * @param {Frame} frame
@@ -106,18 +107,19 @@ function isEarly({ traits, rooms, flight, decisions }, { t, room }) {
 }
 
 /**
- * Looks at pushes that no answer is to come before any more.
+ * Applies waiting pushes once no answer is due before them any more.
  *
  * @param {Machine} machine
  * @param {number} now
- * @param {boolean} isDone whether what they waited for was carried out
+ * @param {boolean} isDone whether the awaited command was carried out
  */
 export function releaseEarly(machine, now, isDone) {
   const { early, rooms } = machine;
   for (const room of [...early.rooms.keys()]) {
     if (isEarly(machine, { t: 'room', room })) continue;
     const { frames, isCut } = early.take(room);
-    // A subscription begins with its status: an event before that is one of the former, and comes again if it is still missing.
+    // A subscription begins with its status: earlier events are of the previous one, and
+    // redelivered if still missing.
     const begin = isDone ? frames.findIndex(({ t }) => t === 'room') : -1;
     frames.forEach((frame, at) => (frame.t === 'event' && at < begin) || onPush(machine, now, frame));
     if (isCut) rooms.map.get(room)?.missed(now);

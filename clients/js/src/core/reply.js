@@ -1,5 +1,5 @@
 /**
- * Checking what a server sent, so that nothing half-made reaches the rest.
+ * Validation of what a server sent, so that nothing invalid reaches the other modules.
  *
  * @module
  */
@@ -89,8 +89,8 @@ function wrongField(frame, fields) {
 
 /**
  * @param {Frame} frame
- * @returns {boolean} false for a kind that is not known and to be ignored
- * @throws {WireError} if a field is missing or bad
+ * @returns {boolean} false for an unknown kind, which is to be ignored
+ * @throws {WireError} if a field is missing or invalid
  */
 export function checkPush(frame) {
   const fields = Object.hasOwn(PUSHES, frame.t) ? PUSHES[frame.t] : undefined;
@@ -114,5 +114,5 @@ export function checkReply(command, frame) {
  */
 function check(frame, fields, what) {
   const wrong = wrongField(frame, fields);
-  if (wrong !== undefined) throw new WireError(`the server's ${what} has no good field ${wrong}`);
+  if (wrong !== undefined) throw new WireError(`the server's ${what} has no valid field ${wrong}`);
 }

@@ -1,5 +1,5 @@
 /**
- * The rooms with a subscription, and how far each has arrived.
+ * The subscribed rooms and their cursors.
  *
  * @module
  */
@@ -8,29 +8,35 @@ import { SubscribedRoom } from './subscribed-room.js';
 import { RoomState } from './latest.js';
 
 /**
- * @typedef {{epoch: string, seq: number}} Cursor the last event that a reader has
- * @typedef {{room: string, status: string, epoch?: string, cursor?: number, head?: number, code?: number}} RoomStatus
- * @typedef {{room: string, epoch: string, seq: number, from: string, at: number, kind: string, mid?: string,
- *   content: import('../wire/value.js').Value}} RoomEvent
+ * @typedef {{epoch: string, seq: number}} Cursor the last event that a subscriber has
+ * @typedef {{room: string, status: string, epoch?: string, cursor?: number, head?: number, code?: number}}
+ *   RoomStatus
+ * @typedef {{room: string, epoch: string, seq: number, from: string, at: number, kind: string,
+ *   mid?: string, content: import('../wire/value.js').Value}} RoomEvent
  */
 
 /** Cursors in one frame: together with the longest ids they fit into any server's message. */
 const CURSORS_PER_FRAME = 150;
 
-/** All rooms with a subscription. */
+/** All subscribed rooms. */
 export class Rooms {
   constructor() {
     /** @type {Map<string, SubscribedRoom>} */
     this.map = new Map();
-    /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
+    /**
+     * @type {number | undefined} The revision of the server's checkpoint, as far as it is known.
+     */
     this.rev = undefined;
-    /** Whether the session's checkpoint may have rooms at all. */
+    /** Whether the session's checkpoint may contain rooms at all. */
     this.mayHold = false;
-    /** Whether that checkpoint may still have a room that was denied or left since. */
+    /** Whether that checkpoint may still contain a room that was denied or unsubscribed since. */
     this.hasStray = false;
-    /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
+    /**
+     * Rooms whose cursor may differ from the checkpoint's; all rooms, if that is not known.
+     * @type {Set<string>}
+     */
     this.moved = new Set();
-    /** When the server was last told how far rooms have arrived. */
+    /** When the last checkpoint was sent. */
     this.checkpointedAt = 0;
     this.checkpointPending = false;
   }
@@ -42,8 +48,8 @@ export class Rooms {
   }
 
   /**
-   * The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if that is not
-   * known.
+   * Returns the cursors to name in a resume, in frames of bounded size: those that differ from the
+   * checkpoint, or all if the checkpoint is not known.
    */
   toResume() {
     return this.frames(this.rev === undefined ? [...this.map.keys()] : [...this.moved]);
@@ -73,12 +79,15 @@ export class Rooms {
     });
   }
 
-  /** The server told its checkpoint's revision. Answers may come in another order than they were given. @param {number} rev */
+  /**
+   * Sets the revision of the server's checkpoint. Answers may arrive out of order.
+   * @param {number} rev
+   */
   learnRev(rev) {
     this.rev = Math.max(this.rev ?? 0, rev);
   }
 
-  /** Nothing is known of the server's checkpoint any more. */
+  /** Drops all knowledge of the server's checkpoint. */
   dropCheckpoint() {
     this.rev = undefined;
     this.hasStray = false;
@@ -86,8 +95,8 @@ export class Rooms {
   }
 
   /**
-   * When the server is to be told how far rooms have arrived: so many differ from its checkpoint that coming back would take
-   * more than a small message.
+   * Returns when a checkpoint is due: so many rooms differ from the server's that a resume would
+   * take more than a small message.
    *
    * @param {import('../config.js').Config} config
    */
@@ -96,7 +105,7 @@ export class Rooms {
   }
 
   /**
-   * The cursors for a checkpoint that is on its way from now on.
+   * Returns the cursors for a checkpoint that is sent now.
    *
    * @param {number} now
    */
@@ -107,7 +116,7 @@ export class Rooms {
   }
 
   /**
-   * The server has kept these cursors.
+   * Records that the server has stored these cursors.
    *
    * @param {[string, string, number][]} cursors
    */
@@ -117,7 +126,7 @@ export class Rooms {
   }
 
   /**
-   * What the checkpoint has of this room.
+   * Records the checkpoint's cursor of this room.
    *
    * @param {string} room
    * @param {Cursor | undefined} kept
@@ -134,9 +143,10 @@ export class Rooms {
     this.moved.delete(room);
   }
 
-  /** The connection is gone, and with it every question about a room. */
+  /** Handles the end of the connection, which drops all requests about rooms. */
   cut() {
-    // With the revision, a room that may be read again by then would come back, unasked.
+    // With the revision, the resume would include a denied room, which may be accessible again by
+    // then.
     if (this.hasStray) this.dropCheckpoint();
     this.checkpointPending = false;
     for (const room of this.map.values()) {
@@ -148,8 +158,8 @@ export class Rooms {
   }
 
   /**
-   * The one rule of reading: whether the event is the next one of its room. The cursor moves to it if so. Otherwise it is a
-   * redelivery, or a gap is noted and will be asked for.
+   * The one rule of reading: whether the event is the next one of its room. If so, the cursor moves
+   * to it. Otherwise it is redelivered and dropped, or a gap is recorded, to be repaired.
    *
    * @param {number} now
    * @param {RoomEvent} event
@@ -159,7 +169,7 @@ export class Rooms {
     if (!room) return false;
     const { cursor } = room;
     if (event.epoch === cursor.epoch && event.seq <= cursor.seq) return false;
-    // If something is missing as well: what the checkpoint is thought to have is then not to be relied on.
+    // Also for a gap: the checkpoint is then not known for sure.
     this.moved.add(event.room);
     if (event.epoch !== cursor.epoch || event.seq > cursor.seq + 1) {
       room.missed(now);
@@ -171,7 +181,8 @@ export class Rooms {
   }
 
   /**
-   * Rooms to ask for again now, each with its cursor. The caller says with `asked` by which command.
+   * Returns the rooms to request now, each with its cursor. The caller confirms the command with
+   * `asked`.
    *
    * @param {number} now
    */
@@ -179,7 +190,7 @@ export class Rooms {
     return [...this.map].filter(([, room]) => (room.gapAt ?? Infinity) <= now);
   }
 
-  /** When the next room is to be asked for again. */
+  /** When the next room is to be requested. */
   nextGap() {
     let next = Infinity;
     for (const room of this.map.values()) next = Math.min(next, room.gapAt ?? Infinity);
@@ -187,7 +198,7 @@ export class Rooms {
   }
 
   /**
-   * A command asks where `room` stands.
+   * Records that a command requests `room`.
    *
    * @param {string} id
    * @param {number} by
@@ -201,7 +212,7 @@ export class Rooms {
   }
 
   /**
-   * A command asks where all rooms stand that nothing else asks for.
+   * Records that a command requests all rooms without another request.
    *
    * @param {number} by
    */
@@ -210,7 +221,7 @@ export class Rooms {
   }
 
   /**
-   * The command's answer left rooms out: ask for each by itself, a little later.
+   * Handles rooms that the command's answer left out: each is requested by itself, a little later.
    *
    * @param {number} now
    * @param {number} by
@@ -220,7 +231,8 @@ export class Rooms {
   }
 
   /**
-   * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
+   * Handles a retryable refusal of the command: its rooms are requested again, `retryMs` later at
+   * the earliest, by a `resume` if the command was one.
    *
    * @param {number} now
    * @param {number} by
@@ -234,7 +246,7 @@ export class Rooms {
     }
   }
 
-  /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+  /** Removes and returns the rooms that the command requested. @param {number} by */
   askedBy(by) {
     const rooms = [...this.map.values()].filter(({ asked }) => asked === by);
     for (const room of rooms) room.asked = undefined;
@@ -242,7 +254,8 @@ export class Rooms {
   }
 
   /**
-   * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+   * Sets the generation of the server's state. Returns the rooms whose state was of another one and
+   * was dropped.
    *
    * @param {string} generation
    */
@@ -251,11 +264,12 @@ export class Rooms {
   }
 
   /**
-   * The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
+   * Handles the answer to a `subscribe` of the application: the cursor moves to the answer's, even
+   * backwards.
    *
    * @param {number} now
    * @param {RoomStatus} status
-   * @returns {boolean} whether the application must be told
+   * @returns {boolean} whether the application must be notified
    */
   subscribed(now, status) {
     if (this.keeps(now, status)) return false;
@@ -273,22 +287,22 @@ export class Rooms {
   }
 
   /**
-   * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
-   * were denied: only the application subscribes to rooms.
+   * Handles the answer to the client's own command `by`. Rooms that are unknown here were
+   * unsubscribed or denied since: only the application subscribes to rooms.
    *
    * @param {number} now
    * @param {number} by
    * @param {RoomStatus} status
-   * @returns {boolean} whether the application must be told
+   * @returns {boolean} whether the application must be notified
    */
   answered(now, by, status) {
     const room = this.map.get(status.room);
     if (!room) {
-      // A checkpoint that still has it is not to bring it back.
+      // A checkpoint that still contains the room must not restore it.
       if (cursorOf(status)) this.hasStray = true;
       return false;
     }
-    // Another command asks for this room as well, with a cursor that is further: its answer counts.
+    // Another command has requested this room with a later cursor: its answer counts.
     if (room.asked !== undefined && room.asked !== by) return false;
     room.asked = undefined;
     const isNews = this.change(now, status);
@@ -297,12 +311,12 @@ export class Rooms {
   }
 
   /**
-   * A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server repeats
-   * is dropped.
+   * Applies a new status of a room. The cursor never moves back within an epoch: redelivered events
+   * are dropped.
    *
    * @param {number} now
    * @param {RoomStatus} status
-   * @returns {boolean} whether the application must be told
+   * @returns {boolean} whether the application must be notified
    */
   moves(now, status) {
     const isNews = this.change(now, status);
@@ -311,7 +325,7 @@ export class Rooms {
   }
 
   /**
-   * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+   * Keeps a room whose `denied` is retryable, to be requested again with its cursor.
    *
    * @param {number} now
    * @param {RoomStatus} status
@@ -321,7 +335,7 @@ export class Rooms {
     const room = this.map.get(id);
     const passes = status === 'denied' && typeof code === 'number' && code >= 4100 && code < 4300;
     if (!room || !passes) return false;
-    // The server's checkpoint may have lost it: the next resume names it.
+    // The server's checkpoint may have lost the room, so the next resume must name it.
     this.moved.add(id);
     room.refused(now);
     return true;
@@ -341,12 +355,13 @@ export class Rooms {
     }
     const sameEpoch = cursor.epoch === room.cursor.epoch;
     const goesOn = status.status === 'ok' || status.status === 'gap';
-    // Within an epoch only a log that ends before the cursor takes a reader back; another `reset` is a redelivery.
+    // Within an epoch only a log that ends before the cursor moves it back; another `reset` is a
+    // redelivery.
     const isThere = goesOn || (status.head ?? cursor.seq) >= room.cursor.seq;
     if (sameEpoch && isThere && cursor.seq <= room.cursor.seq) return false;
     this.moved.add(status.room);
     if (sameEpoch && status.status === 'ok') {
-      // To go on from further ahead, and say that all is well, would be a silent gap.
+      // Continuing from further ahead without a gap status would be a silent gap.
       room.missed(now);
       return false;
     }
@@ -358,8 +373,8 @@ export class Rooms {
 }
 
 /**
- * Where a status says that reading begins; undefined if the room is not subscribed to. Words that this version does not know
- * are treated as the most careful one.
+ * The starting cursor in a status; undefined if the room is not subscribed. A status that this
+ * version does not know is treated as the most careful one.
  *
  * @param {RoomStatus} status
  * @returns {Cursor | undefined}
@@ -370,7 +385,7 @@ function cursorOf({ status, epoch, cursor }) {
 }
 
 /**
- * What the checkpoint has of a room after this answer. Where history was trimmed, or begins anew, that is the server's affair.
+ * The checkpoint's cursor of a room after this answer; unknown after a trim or a change of epoch.
  *
  * @param {RoomStatus} status
  * @returns {Cursor | undefined}

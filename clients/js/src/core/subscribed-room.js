@@ -1,31 +1,33 @@
 /**
- * One room with a subscription: its cursor, and when to ask for it again.
+ * One subscribed room: its cursor, and when to request it again.
  *
  * @module
  */
 
 import { RoomState } from './latest.js';
 
-/** A room with a subscription. */
+/** A subscribed room. */
 export class SubscribedRoom {
   /** @param {import('./rooms.js').Cursor} cursor */
   constructor(cursor) {
     /** The last event that was delivered to the application. */
     this.cursor = cursor;
     this.state = new RoomState();
-    /** @type {number | undefined} The command whose answer will say where the room stands. */
+    /** @type {number | undefined} The command whose answer will decide about the room. */
     this.asked = undefined;
-    /** How often it was asked for in vain. */
+    /** How often the room was requested without success. */
     this.tries = 0;
-    /** @type {number | undefined} Something is missing; from then on it may be asked for. */
+    /** @type {number | undefined} Events are missing; they may be requested from this time on. */
     this.gapAt = undefined;
-    /** Whether a `resume` that named it was refused for now: it is asked for again by another. */
+    /**
+     * Whether a `resume` that named it was refused retryably: it is requested by another `resume`.
+     */
     this.wasRefused = false;
   }
 
   /**
-   * Something is missing. It is asked for at once the first time; later tries wait, so that a server that cannot repair a
-   * gap is not flooded.
+   * Records missing events. The first request is made at once; later ones wait, so that a server
+   * that cannot close a gap is not flooded.
    *
    * @param {number} now
    */
@@ -36,7 +38,8 @@ export class SubscribedRoom {
   }
 
   /**
-   * The server refused for now. It is never asked again at once, and not before `retryMs` is over.
+   * Records a retryable refusal. The room is never requested again at once, and not before
+   * `retryMs` is over.
    *
    * @param {number} now
    * @param {number} [retryMs]

@@ -16,7 +16,8 @@ import { WebSocketLink } from './ws.js';
  */
 
 /**
- * Where a service is. `http` is the prefix under which the HTTP transports lie, without a slash at its end.
+ * The addresses of a service. `http` is the prefix of the HTTP transports, without a slash at its
+ * end.
  *
  * @typedef {{ws: string, http?: string}} Addresses
  */
@@ -25,8 +26,9 @@ import { WebSocketLink } from './ws.js';
 const ALL = ['ws', 'sse', 'poll', 'short'];
 
 /**
- * The addresses of a service. An `http:` or `https:` address is the prefix of all transports, with WebSocket at `ws` under
- * it. A `ws:` or `wss:` address is that of WebSocket alone; if it ends in `/ws`, the others lie beside it.
+ * Returns the addresses of a service. An `http:` or `https:` address is the prefix of all
+ * transports, with WebSocket at `ws` under it. A `ws:` or `wss:` address is of WebSocket alone; if
+ * it ends in `/ws`, the others are beside it.
  *
  * @param {string} url in a browser also relative to the page
  * @returns {Addresses}
@@ -37,7 +39,7 @@ export function addressesOf(url) {
   try {
     parsed = new URL(url, globalThis.location?.href);
   } catch {
-    throw new ImError('invalid', `${JSON.stringify(url)} is no address; something like https://example.org/im is`);
+    throw new ImError('invalid', `${JSON.stringify(url)} is not an address; expected something like https://example.org/im`);
   }
   const path = parsed.pathname.replace(/\/+$/, '');
   const secure = parsed.protocol === 'https:' || parsed.protocol === 'wss:';
@@ -50,12 +52,12 @@ export function addressesOf(url) {
     case 'wss:':
       return { ws: ws + parsed.pathname + parsed.search, http: /\/ws$/.test(path) ? http + path.slice(0, -3) : undefined };
     default:
-      throw new ImError('invalid', `${parsed.protocol} is no way to reach a server; http, https, ws and wss are`);
+      throw new ImError('invalid', `${parsed.protocol} is not a supported scheme; use http, https, ws or wss`);
   }
 }
 
 /**
- * The transports to choose from.
+ * Returns the transports to choose from.
  *
  * @param {Addresses} addresses
  * @param {Transport | 'auto' | Transport[]} wanted
@@ -65,10 +67,10 @@ export function addressesOf(url) {
 export function transportsOf(addresses, wanted) {
   const order = wanted === 'auto' ? [...ALL] : [wanted].flat();
   const unknown = order.find((name) => !ALL.includes(name));
-  if (unknown !== undefined) throw new ImError('invalid', `${unknown} is no transport; ${ALL.join(', ')} are`);
+  if (unknown !== undefined) throw new ImError('invalid', `${unknown} is not a transport; use ${ALL.join(', ')}`);
   const possible = order.filter((name) => name === 'ws' || addresses.http !== undefined);
   if (possible.length > 0) return possible;
-  throw new ImError('invalid', 'this address is one of WebSocket only; give one that begins with http for the others');
+  throw new ImError('invalid', 'this address is of WebSocket only; use an http address for the other transports');
 }
 
 /**

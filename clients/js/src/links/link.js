@@ -1,5 +1,5 @@
 /**
- * What carries messages. A link is opened once, and when it is lost it is done with: nothing follows.
+ * The interface of a transport. A link is opened once; after `lost` it does nothing more.
  *
  * @module
  */
@@ -15,22 +15,25 @@ import { advice, Code, meaning } from '../codes.js';
  */
 
 /**
- * Why a link is lost. `unfit`: this transport does not seem to work here. `isPassing`: what failed on the way may be gone the
- * next moment, a gateway's 502, say, and is no sign against the transport.
+ * Why a link was lost. `unfit`: this transport does not seem to work here. `isPassing`: the failure
+ * may pass in a moment (for example a gateway's 502), and does not count against the transport.
  *
  * @typedef {Cause & {unfit?: boolean, isPassing?: boolean}} LinkCause
  */
 
-/** @typedef {'ws' | 'sse' | 'poll' | 'short'} Transport WebSocket, Server-Sent Events, long polling, short polling */
+/**
+ * @typedef {'ws' | 'sse' | 'poll' | 'short'} Transport WebSocket, Server-Sent Events, long polling,
+ *   short polling
+ */
 
 /**
- * What a link tells.
+ * Events of a link.
  *
  * @typedef {object} LinkEvents
- * @property {() => void} open it can carry the greeting
+ * @property {() => void} open the link can send the greeting
  * @property {(message: Message) => void} message
- * @property {() => void} heard something that is no message
- * @property {() => void} steady pushes have been seen to come through. Links that are duplex need not say it.
+ * @property {() => void} heard a sign of life that is no message
+ * @property {() => void} steady pushes have arrived. Duplex links need not call it.
  * @property {(cause: LinkCause) => void} lost
  */
 
@@ -39,29 +42,29 @@ import { advice, Code, meaning } from '../codes.js';
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message, idempotent?: boolean) => void} send what it sends arrives in order or not at all; with
- *   `idempotent` the link may send it again where it is not known whether it has arrived
- * @property {(session: Session) => void} welcome the greeting was answered: this is the session
- * @property {() => void} nudge finds out now whether it still works
- * @property {() => void} close without a word to the events
+ * @property {(message: Message, idempotent?: boolean) => void} send messages arrive in order or not
+ *   at all; with `idempotent` the link may send the message again if its arrival is not known
+ * @property {(session: Session) => void} welcome the greeting was answered with this session
+ * @property {() => void} nudge checks now whether the link still works
+ * @property {() => void} close without any event
  */
 
 /**
- * What the links need from their surroundings, so that tests can bring their own.
+ * What links need from their environment, so that tests can replace it.
  *
  * @typedef {object} Env
- * @property {() => number} now milliseconds of a clock that never goes back and counts sleep
+ * @property {() => number} now milliseconds of a monotonic clock that counts sleep
  * @property {() => number} wallClock milliseconds since the Unix epoch
  * @property {() => number} random from 0 to 1
  * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {typeof fetch} fetch
- * @property {() => Promise<any>} webSocket gives the constructor
+ * @property {() => Promise<any>} webSocket returns the constructor
  */
 
 /**
- * Why a request was refused: the code in its body, or what its status says. 4xx and 5xx without a code come from
- * something in between.
+ * Returns why a request was refused: the code in its body, or the meaning of its status. 4xx and
+ * 5xx without a code come from a proxy.
  *
  * @param {Response} response
  * @returns {Promise<LinkCause>}
@@ -73,7 +76,7 @@ export async function causeOf(response) {
   try {
     body = JSON.parse((await response.text()).slice(0, 65_536));
   } catch {
-    // A proxy's page, or none at all.
+    // The body is a proxy's page, or empty.
   }
   if (Number.isSafeInteger(body?.code)) {
     return { code: body.code, message: String(body.msg ?? meaning(body.code)), retryMs: body.retry_ms ?? retryMs };
@@ -85,11 +88,15 @@ export async function causeOf(response) {
   return { message, retryMs, isPassing, unfit: !isPassing };
 }
 
-/** What gateways answer when a server is away, or slow, for a moment. Above 505 each has some of its own. */
+/**
+ * Statuses of gateways when a server is down or slow for a moment. Above 505 each gateway has some
+ * of its own.
+ */
 const PASSING = new Set([408, 500, 502, 503, 504]);
 
 /**
- * What a link that gives up tells: something in between is at fault, unless the server refused, or it may pass.
+ * Returns the cause that a link reports when it is lost: unfit, unless the server refused, or the
+ * failure may pass.
  *
  * @param {LinkCause} cause
  * @returns {LinkCause}
@@ -99,7 +106,8 @@ export function finalCause(cause) {
 }
 
 /**
- * Whether a refusal says something about the transport: those with a code come from the server itself.
+ * Whether a refusal comes from the server itself, and so says nothing about the transport: it has a
+ * code.
  *
  * @param {Cause} cause
  */

@@ -13,15 +13,16 @@ import { failure, messageOf, Tries, Uplink } from './uplink.js';
 const GRACE_MS = 15_000;
 
 /**
- * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its position, so a
- * response that was lost is simply asked for again.
+ * Pushes by polling, commands by POST. Pushes count as received only when the next poll names their
+ * position, so a lost response is requested again.
  *
  * @implements {Link}
  */
 export class PollLink {
   /**
-   * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup `holdMs`: how long the
-   *   server may hold a poll, 0 for short polling; `pauseMs`: between two short polls that bring nothing
+   * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup
+   *   `holdMs`: how long the server may hold a poll, 0 for short polling; `pauseMs`: between two
+   *   short polls that return nothing
    * @param {LinkEvents} events
    */
   constructor(setup, events) {
@@ -31,24 +32,24 @@ export class PollLink {
     this.events = events;
     const message = (/** @type {import('./link.js').Message} */ reply) => {
       events.message(reply);
-      // What was done may have something to say.
+      // The commands may have produced pushes.
       this.soon();
     };
     this.uplink = new Uplink(setup, { message, lost: (cause) => this.lost(cause) });
     this.tries = new Tries();
     /** @type {string | undefined} */
     this.position = undefined;
-    /** @type {AbortController | undefined} The poll under way. */
+    /** @type {AbortController | undefined} The poll in progress. */
     this.poll = undefined;
     this.askedAt = 0;
-    /** Whether the next poll is to follow at once, whatever this one brings. */
+    /** Whether the next poll is due at once, whatever this one returns. */
     this.isDue = false;
     this.timer = undefined;
     this.isDone = false;
   }
 
   open() {
-    // There is nothing to open before the greeting; but nobody expects to be called back at once.
+    // Nothing is opened before the greeting. Callers do not expect a synchronous callback.
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
@@ -70,7 +71,7 @@ export class PollLink {
     this.wait(0);
   }
 
-  /** Does not sit out the pause between two short polls. One that is under way may have been answered before. */
+  /** Skips the pause between two short polls. A poll in progress may have been answered before. */
   soon() {
     if (this.isDone || !this.uplink.session || this.setup.holdMs > 0) return;
     if (this.poll) this.isDue = true;
@@ -111,7 +112,7 @@ export class PollLink {
     if (pushes.length > 0) this.events.message(pushes);
     if (this.isDone) return;
     if (last?.t === 'position') this.position = String(last.at);
-    // A server that does not hold what it is asked to hold must not be asked without a pause.
+    // A server that does not hold polls must not be polled without a pause.
     const wasHeld = this.setup.holdMs > 0 && this.setup.env.now() - this.askedAt >= Math.min(1000, this.setup.holdMs);
     this.wait(pushes.length === 0 && !wasHeld && !this.isDue ? this.setup.pauseMs : 0);
   }

@@ -1,5 +1,6 @@
 /**
- * An event stream as it arrives in pieces (HTML standard, section 9.2.6): gives messages and marks in their order.
+ * Parser of an event stream (HTML standard, section 9.2.6) in pieces: returns messages and ids in
+ * order.
  */
 export class EventStreamParser {
   /**
@@ -22,11 +23,11 @@ export class EventStreamParser {
 
   /**
    * @param {Uint8Array} bytes
-   * @throws {Error} if it is no UTF-8, or a line is too long
+   * @throws {Error} if the stream is not UTF-8, or a line is too long
    */
   push(bytes) {
     let text = this.rest + this.decoder.decode(bytes, { stream: true });
-    // A carriage return at the end may be half of a line's end.
+    // A carriage return at the end may be the first half of a line break.
     const held = text.endsWith('\r') ? '\r' : '';
     text = text.slice(0, text.length - held.length);
     const lines = text.split(/\r\n|\n|\r/);

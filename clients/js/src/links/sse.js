@@ -3,9 +3,12 @@ import { causeOf, finalCause, wordsOf } from './link.js';
 import { EventStreamParser } from './sse-parser.js';
 import { failure, Tries, Uplink } from './uplink.js';
 
-/** A stream on which nothing came for so many heartbeats is taken up anew: wire/SPEC.md, "Time-outs". */
+/** A stream that is silent for so many heartbeats is reopened: wire/SPEC.md, "Time-outs". */
 const HEARTBEATS = 3;
-/** The least and the longest silence that is waited for, in milliseconds: the longest is what timers of browsers can wait. */
+/**
+ * Bounds of the silence that is tolerated, in milliseconds: the upper is the longest timer of
+ * browsers.
+ */
 const [LEAST_SILENCE_MS, LONGEST_SILENCE_MS] = [1000, 2 ** 31 - 1];
 
 /**
@@ -16,14 +19,16 @@ const [LEAST_SILENCE_MS, LONGEST_SILENCE_MS] = [1000, 2 ** 31 - 1];
  */
 
 /**
- * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
- * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last position.
+ * Pushes by an event stream, commands by POST. The stream is read with `fetch` rather than
+ * `EventSource`, which sends no headers and exists in browsers only. A stream that breaks is
+ * reopened from the last position.
  *
  * @implements {Link}
  */
 export class EventStreamLink {
   /**
-   * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}} setup
+   * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}}
+   *   setup
    * @param {LinkEvents} events
    */
   constructor(setup, events) {
@@ -36,20 +41,20 @@ export class EventStreamLink {
     /** @type {string | undefined} */
     this.position = undefined;
     this.retryMs = 1000;
-    /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
+    /** A stream that is silent for this long, heartbeats included, is reopened. */
     this.silenceMs = silenceOf(setup.config.heartbeatMs);
-    /** Whether the server has said how often its heart beats. */
+    /** Whether the server has announced its heartbeat interval. */
     this.isInformed = false;
-    /** Whether something has come on the stream that is being read. */
+    /** Whether something has arrived on the current stream. */
     this.isFlowing = false;
-    /** @type {AbortController | undefined} The stream that is being read. */
+    /** @type {AbortController | undefined} The current stream. */
     this.stream = undefined;
     this.timer = undefined;
     this.isDone = false;
   }
 
   open() {
-    // There is nothing to open before the greeting; but nobody expects to be called back at once.
+    // Nothing is opened before the greeting. Callers do not expect a synchronous callback.
     queueMicrotask(() => this.isDone || this.events.open());
   }
 
@@ -79,7 +84,7 @@ export class EventStreamLink {
     const cause = await this.readUntilEnd(stream).catch((error) => ({ message: `the stream broke: ${wordsOf(error)}` }));
     if (this.isDone || this.stream !== stream) return;
     const pause = this.tries.next(cause);
-    // A stream that carried something and ended is taken up at the pace that the server asked for.
+    // A stream that carried something and ended is reopened after the server's `retry:`.
     if (pause !== undefined) this.again(this.tries.failed === 1 ? Math.min(this.retryMs, 10_000) : pause);
     else this.lost(finalCause(cause));
   }
@@ -121,7 +126,9 @@ export class EventStreamLink {
     }
   }
 
-  /** Asks the server how often its heart beats. Where that fails, the next stream asks again. */
+  /**
+   * Requests the server's heartbeat interval. After a failure, the next stream requests it again.
+   */
   async learn() {
     try {
       const { firstByteMs } = this.setup.config;
@@ -132,12 +139,12 @@ export class EventStreamLink {
       this.silenceMs = silenceOf(offer.heartbeat_ms);
       if (this.isFlowing) this.watch(this.silenceMs);
     } catch {
-      // The stream itself tells whether the server is there.
+      // The stream itself shows whether the server is alive.
     }
   }
 
   /**
-   * Silence that lasts too long ends the stream. If nothing has ever come, something in between holds it back.
+   * Ends the stream after too long a silence. If nothing has ever arrived, a proxy buffers it.
    *
    * @param {number} ms
    */
@@ -145,7 +152,7 @@ export class EventStreamLink {
     const { env } = this.setup;
     env.clearTimeout(this.timer);
     this.timer = env.setTimeout(() => {
-      const cause = { message: 'nothing comes through the stream', unfit: true };
+      const cause = { message: 'nothing arrives on the stream', unfit: true };
       const pause = this.tries.next(cause);
       if (pause !== undefined) this.again(pause);
       else this.lost(cause);
@@ -157,7 +164,7 @@ export class EventStreamLink {
     if (this.isDone || !this.uplink.session) return;
     const { env } = this.setup;
     this.stream?.abort();
-    // What is left of it is none of our business.
+    // The rest of the aborted stream is ignored.
     this.stream = undefined;
     this.isFlowing = false;
     env.clearTimeout(this.timer);

@@ -7,18 +7,21 @@ import { causeOf, isFromServer, wordsOf } from './link.js';
  * @typedef {import('../wire/codec.js').Message} Message
  */
 
-/** A request on which nothing moves for so long is given up, in milliseconds. What it carries up has its time beside that. */
+/**
+ * Longest time without progress of a request, in milliseconds. The upload of its body has time
+ * beyond that.
+ */
 const PATIENCE_MS = 30_000;
 
-/** A request on which nothing moved for too long. */
+/** The error of a request without progress for too long. */
 class Late extends Error {}
 
 /**
- * Commands up by POST, one request at a time so that they arrive in order; the replies are the response. At most as many
- * messages wait as the server allows commands in flight.
+ * Commands by POST, one request at a time so that they arrive in order; the response has the
+ * replies. At most as many messages wait as the server allows commands in flight.
  *
- * A request that fails on its way (a gateway's 502, a broken connection) is sent again after a short pause, if all of it may be
- * carried out twice. Only when that fails as well is the link lost.
+ * A request that fails on its way (a gateway's 502, a broken connection) is retried after a short
+ * pause, if all of it can be carried out twice. Only when retries fail as well is the link lost.
  */
 export class Uplink {
   /**
@@ -45,7 +48,7 @@ export class Uplink {
 
   /**
    * @param {Message} message
-   * @param {boolean} [idempotent] whether all of it may be carried out twice
+   * @param {boolean} [idempotent] whether all of it can be carried out twice
    */
   send(message, idempotent = false) {
     this.queue.push({ message, idempotent });
@@ -78,7 +81,7 @@ export class Uplink {
       }
       const { isPassing, retryMs = 0 } = answer.cause;
       const pause = idempotent && isPassing ? this.tries.next(answer.cause) : undefined;
-      // Who asks for a longer pause gets it before the next connection.
+      // A longer pause that the server asked for is made before the next connection.
       if (pause === undefined || retryMs > pause) return answer;
       await this.rest(pause);
       if (this.aborter.signal.aborted) return answer;
@@ -107,7 +110,7 @@ export class Uplink {
   async post(message) {
     const type = `application/${this.setup.encoding}`;
     const headers = { ...this.headers(), accept: type, 'content-type': type };
-    // How much of it has left nobody tells us: the slowest uplink counts.
+    // The progress of an upload is not reported: the slowest uplink is assumed.
     const bytes = typeof message === 'string' ? utf8Length(message) : message.length;
     const patience = PATIENCE_MS + (bytes / this.setup.config.slowestUplink) * 1000;
     try {
@@ -120,7 +123,7 @@ export class Uplink {
     }
   }
 
-  /** The headers that every request carries. */
+  /** Returns the headers of every request. */
   headers() {
     /** @type {Record<string, string>} */
     const headers = {};
@@ -131,8 +134,9 @@ export class Uplink {
   }
 
   /**
-   * A request that ends with its signal, and with a `patienceMs` also with the link, or when for so long neither the response
-   * begins nor more of it comes. Without one it is a stream, which whoever reads it ends.
+   * A request that is aborted by its signal. With `patienceMs` it is also aborted with the link, or
+   * after so long without a piece of the response. Without it the response is a stream, which its
+   * reader ends.
    *
    * @param {string} path under the prefix
    * @param {RequestInit} init
@@ -155,7 +159,8 @@ export class Uplink {
     }
     try {
       const response = await env.fetch(url + path, { ...init, credentials, cache: 'no-store', signal: aborter.signal });
-      // A stream is read by whoever asked for it; everything else is read here, so that the time counts for it too.
+      // A stream is read by the caller; every other body is read here, so that the time limit
+      // covers it too.
       if (patienceMs === undefined || response.status === 304) return response;
       const body = await bodyOf(response, () => wait(PATIENCE_MS));
       return new Response(body, { status: response.status, headers: response.headers });
@@ -175,7 +180,7 @@ export class Uplink {
 }
 
 /**
- * Why a request failed that has no response.
+ * The cause of a request that failed without a response.
  *
  * @param {string} what
  * @param {unknown} error
@@ -186,10 +191,10 @@ export function failure(what, error) {
 }
 
 /**
- * All of a response's body.
+ * Reads the whole body of a response.
  *
  * @param {Response} response
- * @param {() => void} moves called whenever some of it has come
+ * @param {() => void} moves called with each piece
  */
 async function bodyOf(response, moves) {
   moves();
@@ -215,11 +220,14 @@ export async function messageOf(response) {
   return response.headers.get('content-type')?.includes('msgpack') ? bytes : fromUtf8(bytes);
 }
 
-/** How often something that breaks is tried again before the link gives up, and how often if it has never worked. */
+/**
+ * How often a failed request is retried before the link is lost, if it has worked, and if it never
+ * has.
+ */
 const TRIES = 3;
 const FIRST_TRIES = 1;
 
-/** Counts how often requests broke without one coming through in between. */
+/** Counts failures in a row, without a success in between. */
 export class Tries {
   constructor() {
     this.failed = 0;
@@ -232,12 +240,12 @@ export class Tries {
   }
 
   /**
-   * The pause before the next try in milliseconds; undefined if there is to be none.
+   * Returns the pause before the next try in milliseconds; undefined after the last one.
    *
    * @param {LinkCause} cause
    */
   next(cause) {
-    // The greeting has just come through, so that one that never worked is refused by something in between.
+    // The greeting has just succeeded, so a downlink that never worked is refused by a proxy.
     if (isFromServer(cause) || (cause.unfit && !this.hasWorked)) return undefined;
     this.failed += 1;
     return this.failed > (this.hasWorked ? TRIES : FIRST_TRIES) ? undefined : 100 * 4 ** (this.failed - 1);

@@ -1,6 +1,6 @@
 /**
- * A WebSocket (RFC 6455) for Node before version 22, which brings none: as much of the browsers' interface as the client
- * needs.
+ * A WebSocket (RFC 6455) for Node before version 22, which has none: the part of the browsers'
+ * interface that the client needs.
  *
  * @module
  */
@@ -12,7 +12,7 @@ import { request as httpsRequest } from 'node:https';
 const MAX_MESSAGE = 16 << 20;
 /** RFC 6455, section 1.3. */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
-/** How long the other side may take over its part of a close, in milliseconds. */
+/** Time for the peer's part of a close, in milliseconds. */
 const CLOSE_MS = 2000;
 
 export class NodeWebSocket {
@@ -27,7 +27,10 @@ export class NodeWebSocket {
     this.onopen = null;
     /** @type {((event: {data: string | ArrayBuffer}) => void) | null} */
     this.onmessage = null;
-    /** Called when bytes come, also parts of a message. Browsers have nothing like it. @type {(() => void) | null} */
+    /**
+     * Called when bytes arrive, also parts of a message. Not in browsers.
+     * @type {(() => void) | null}
+     */
     this.onprogress = null;
     /** @type {((event: {message: string}) => void) | null} */
     this.onerror = null;
@@ -117,8 +120,8 @@ export class NodeWebSocket {
     const start = short < 126 ? 2 : short === 126 ? 4 : 10;
     if (buffer.length < start) return undefined;
     const length = short < 126 ? short : short === 126 ? buffer.readUInt16BE(2) : Number(buffer.readBigUInt64BE(2));
-    // Servers do not mask, and no extension was agreed on.
-    if (buffer[1] & 0x80 || buffer[0] & 0x70 || length > MAX_MESSAGE) return this.fail(1002, 'a bad frame');
+    // Servers do not mask, and no extension was negotiated.
+    if (buffer[1] & 0x80 || buffer[0] & 0x70 || length > MAX_MESSAGE) return this.fail(1002, 'invalid frame');
     if (buffer.length < start + length) return undefined;
     const payload = buffer.subarray(start, start + length);
     this.buffer = buffer.subarray(start + length);
@@ -135,7 +138,7 @@ export class NodeWebSocket {
     if (!message || opcode > 2) return this.fail(1002, 'a bad frame');
     message.parts.push(payload);
     message.length += payload.length;
-    if (message.length > MAX_MESSAGE) return this.fail(1009, 'a message that is too large');
+    if (message.length > MAX_MESSAGE) return this.fail(1009, 'the message is too large');
     if (!final) return;
     this.message = undefined;
     const whole = Buffer.concat(message.parts);
@@ -209,7 +212,7 @@ export class NodeWebSocket {
     this.bury();
   }
 
-  /** The other side has its time to close; then it is cut. */
+  /** Waits a bounded time for the peer's close, then cuts the socket. */
   bury() {
     this.timer ??= setTimeout(() => this.socket?.destroy(), CLOSE_MS).unref();
   }

@@ -46,7 +46,7 @@ export class WebSocketLink {
     socket.onmessage = (/** @type {{data: string | ArrayBuffer}} */ { data }) => {
       if (!this.isDone) this.events.message(typeof data === 'string' ? data : new Uint8Array(data));
     };
-    // A large message that comes slowly: only the small WebSocket for Node tells.
+    // A large message that arrives slowly: only the small WebSocket for Node reports it.
     socket.onprogress = () => this.isDone || this.events.heard();
     // A close with 1006 follows, but not in every version of Node.
     socket.onerror = () => this.lost({ message: 'the connection failed' });
@@ -64,7 +64,7 @@ export class WebSocketLink {
 
   /** @param {Message} message */
   send(message) {
-    // What cannot be written now is lost with the connection; its close tells.
+    // A message that cannot be written now is lost with the connection; the close event follows.
     if (this.socket?.readyState === 1) this.socket.send(message);
   }
 

@@ -1,5 +1,5 @@
 /**
- * Bringing a tab to where the hub is, whatever its cursor, and keeping it there.
+ * Catching a tab up to the hub from any cursor, and keeping it in sync.
  *
  * @module
  */
@@ -19,11 +19,11 @@ import { ImError } from '../error.js';
 const PAGE = 100;
 
 /**
- * A tab wants to subscribe to a room, from a cursor or from its head.
+ * Subscribes a tab to a room, from a cursor or from its head.
  *
  * @param {Hub} hub
  * @param {Peer} peer
- * @param {number} id of the command that asks; nothing is sent to the tab before its answer
+ * @param {number} id of the command; nothing is sent to the tab before its answer
  * @param {string} room
  * @param {string | undefined} epoch
  * @param {number | undefined} since
@@ -33,14 +33,15 @@ const PAGE = 100;
 export async function subscribe(hub, peer, id, room, epoch, since) {
   /** @type {import('./peer.js').TabSubscription} */
   const subscription = { asked: id, isBusy: false, needsState: true };
-  // From now on, so that the room is not let go meanwhile.
+  // Registered now, so that the hub does not unsubscribe from the room meanwhile.
   peer.rooms.set(room, subscription);
   try {
     const wanted = epoch === undefined || since === undefined ? undefined : { epoch, seq: since };
-    // Two tabs that ask at once must not move the hub's cursor against each other: one begins, the others join in.
+    // Concurrent requests of two tabs must not move the hub's cursor: one subscribes, the others
+    // join.
     while (hub.subscribing.has(room)) await hub.subscribing.get(room)?.catch(() => {});
     const status = hub.shell.machine.rooms.cursor(room) ? await join(hub, room, wanted) : await begin(hub, room, wanted);
-    // The tab may have left meanwhile, the room or altogether, and no other one be subscribed to it.
+    // The tab may have unsubscribed or closed meanwhile, with no other subscribed to the room.
     if (peer.isGone || peer.rooms.get(room) !== subscription) hub.release(room);
     if (status.status === 'denied') peer.rooms.delete(room);
     else subscription.sent = { epoch: status.epoch, seq: status.cursor };
@@ -52,7 +53,7 @@ export async function subscribe(hub, peer, id, room, epoch, since) {
 }
 
 /**
- * The hub has no subscription to the room yet.
+ * Subscribes the hub, which is not subscribed to the room yet.
  *
  * @param {Hub} hub
  * @param {string} room
@@ -71,7 +72,7 @@ async function begin(hub, room, wanted) {
 }
 
 /**
- * The hub has a subscription to the room already: the tab joins in.
+ * Joins a tab to a subscription of the hub.
  *
  * @param {Hub} hub
  * @param {string} room
@@ -81,7 +82,7 @@ async function join(hub, room, wanted) {
   const now = () => /** @type {Cursor} */ (hub.shell.machine.rooms.cursor(room) ?? { epoch: '', seq: 0 });
   let word = 'ok';
   if (wanted && wanted.epoch === now().epoch && wanted.seq > now().seq) {
-    // The tab is ahead of the hub. Is it ahead of the log as well?
+    // The tab is ahead of the hub; it may be ahead of the log as well.
     word = await hub.shell.command({ t: 'history', room, epoch: wanted.epoch, after: wanted.seq, limit: 1 }).then(
       () => 'ok',
       (error) => (isElsewhere(error) ? 'reset' : 'ok'),
@@ -92,13 +93,13 @@ async function join(hub, room, wanted) {
   return { room, status: word, epoch: cursor.epoch, cursor: cursor.seq, head: Math.max(cursor.seq, now().seq) };
 }
 
-/** Whether the log does not have the place that was asked for. @param {unknown} error */
+/** Whether the log lacks the requested position. @param {unknown} error */
 function isElsewhere(error) {
   return error instanceof ImError && (error.code === Code.WrongEpoch || error.code === Code.AheadOfHead);
 }
 
 /**
- * All of a room's state.
+ * Returns all of a room's state.
  *
  * @param {Hub} hub
  * @param {string} room
@@ -112,12 +113,13 @@ export function stateOf(hub, room) {
 }
 
 /**
- * Sends a tab what it lacks of a room: the event, if it is the next one, or else what history has.
+ * Sends a tab what it lacks of a room: the event, if it is the next one, otherwise pages of
+ * history.
  *
  * @param {Hub} hub
  * @param {Peer} peer
  * @param {string} room
- * @param {RoomEvent} [event] that has just come
+ * @param {RoomEvent} [event] that has just arrived
  */
 export function forward(hub, peer, room, event) {
   const subscription = peer.rooms.get(room);
@@ -135,7 +137,7 @@ export function forward(hub, peer, room, event) {
   if (!now || (now.epoch === sent.epoch && now.seq <= sent.seq)) return;
   subscription.isBusy = true;
   catchUp(hub, peer, room, subscription).catch((error) => {
-    // The tab comes back with its cursors, and all begins anew.
+    // The tab reconnects with its cursors.
     const message = error instanceof Error ? error.message : String(error);
     if (!peer.isGone) hub.remove(peer, { message });
   });
@@ -155,7 +157,7 @@ async function catchUp(hub, peer, room, subscription) {
     const now = hub.shell.machine.rooms.cursor(room);
     if (!isCurrent() || !now || (now.epoch === sent.epoch && now.seq <= sent.seq)) break;
     const page = await history(hub, room, sent);
-    // Meanwhile the room may have begun anew.
+    // Meanwhile the room's epoch may have changed.
     if (!isCurrent() || subscription.sent !== sent) continue;
     if (!page) {
       const begin = hub.shell.machine.rooms.cursor(room) ?? now;
@@ -172,7 +174,8 @@ async function catchUp(hub, peer, room, subscription) {
  * @param {Hub} hub
  * @param {string} room
  * @param {Cursor} after
- * @returns {Promise<RoomEvent[] | undefined>} undefined if the log does not have that place any more
+ * @returns {Promise<RoomEvent[] | undefined>} undefined if the log does not have that position any
+ *   more
  */
 async function history(hub, room, after) {
   try {
@@ -192,7 +195,7 @@ async function history(hub, room, after) {
  */
 function send(peer, room, subscription, sent, events) {
   const [first, last] = [events.at(0), events.at(-1)];
-  if (!first || !last) throw new ImError('protocol', 'the history lacks what was announced');
+  if (!first || !last) throw new ImError('protocol', 'the history page is empty though events are missing');
   /** @type {Frame[]} */
   const frames = events.map((event) => ({ t: 'event', ...event }));
   if (first.seq > sent.seq + 1) {

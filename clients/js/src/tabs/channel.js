@@ -1,15 +1,17 @@
 /**
- * How the tabs of a page reach each other: one of them, the leader, runs a hub that holds the connection; every tab, the
- * leader's own included, speaks the im protocol with it over BroadcastChannels. So cursors, message ids and latest-wins do
- * between tab and hub what they do between client and server, and a change of leaders is a cut connection like any other.
+ * Communication between the tabs of a page. One of them, the leader, runs a hub that holds the
+ * connection; every tab, the leader's own included, speaks the im protocol with it over
+ * BroadcastChannels. So cursors, idempotency keys and latest-wins work between tab and hub as
+ * between client and server, and a change of leaders is like any cut connection.
  *
- * | channel | who listens | what |
+ * | channel | received by | message |
  * |---|---|---|
  * | `im/<name>/hub` | the hub | `FromTab` |
  * | `im/<name>/tab/<tab>` | that tab | `FromHub` |
- * | `im/<name>/news` | all tabs | `{hub}`: another hub has begun |
+ * | `im/<name>/news` | all tabs | `{hub}`: another hub has started |
  *
- * Locks (Web Locks): who holds `im/<name>` leads; each tab holds `im/<name>/tab/<tab>`, so that the hub notices its end.
+ * Locks (Web Locks): the holder of `im/<name>` leads; each tab holds `im/<name>/tab/<tab>`, so that
+ * the hub notices its end.
  *
  * @module
  */
@@ -20,9 +22,10 @@
  */
 
 /**
- * `conn` tells the connections of one tab apart. `ack`: so many messages have arrived.
+ * `conn` distinguishes the connections of one tab. `ack`: so many messages have arrived.
  *
- * @typedef {{tab: string, conn: number, open?: true, close?: true, frames?: Frame[], ack?: number}} FromTab
+ * @typedef {{tab: string, conn: number, open?: true, close?: true, frames?: Frame[], ack?: number}}
+ *   FromTab
  * @typedef {{conn: number, open?: true, frames?: Frame[], lost?: Cause}} FromHub
  */
 
@@ -35,7 +38,8 @@
  */
 
 /**
- * What this browser has of it; undefined if that is not enough to share a connection.
+ * Returns these parts of the browser; undefined if one that is needed to share a connection is
+ * missing.
  *
  * @returns {TabsEnv | undefined}
  */
@@ -45,7 +49,7 @@ export function tabsEnvironment() {
   return locks && BroadcastChannel ? { locks, BroadcastChannel } : undefined;
 }
 
-/** A tab says what has arrived after so many messages. */
+/** A tab acknowledges after so many messages. */
 export const ACK_EVERY = 32;
-/** So many messages may be on their way to a tab; one that takes no more is fed from history when it does again. */
+/** Most messages in flight to a tab; a tab that is slower catches up from history. */
 export const WINDOW = 256;

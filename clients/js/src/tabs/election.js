@@ -1,5 +1,6 @@
 /**
- * Who holds the connection: the tab that holds the lock `im/<name>`. It is let go when the tab is closed or crashes.
+ * Leader election: the tab that holds the lock `im/<name>` holds the connection. Closing or a crash
+ * of the tab releases it.
  */
 export class Election {
   /**
@@ -7,7 +8,7 @@ export class Election {
    * @param {string} setup.name
    * @param {string} setup.tab
    * @param {LockManager} setup.locks
-   * @param {() => (() => void)} setup.lead begins to lead, and gives what ends that
+   * @param {() => (() => void)} setup.lead starts to lead, and returns what ends that
    */
   constructor({ name, tab, locks, lead }) {
     this.name = name;
@@ -17,7 +18,8 @@ export class Election {
     /** Whether this tab leads. */
     this.isLeader = false;
     /**
-     * Settles when the tab's own lock is held. As long as it is, the hub knows that this tab lives.
+     * Settles when the tab's own lock is held. While it is held, the hub knows that this tab is
+     * alive.
      *
      * @type {Promise<void>}
      */
@@ -28,7 +30,7 @@ export class Election {
   }
 
   /**
-   * Waits for the lead and takes it, now with `steal`.
+   * Waits for the lock and leads; with `steal`, at once.
    *
    * @param {LockOptions} options
    */
@@ -53,7 +55,7 @@ export class Election {
    *
    * @param {string} lock
    * @param {LockOptions} options
-   * @param {() => (() => void)} begin gives what ends it
+   * @param {() => (() => void)} begin returns what ends it
    */
   async hold(lock, options, begin) {
     const { signal } = this.leaving;
@@ -68,14 +70,14 @@ export class Election {
     const held = () => {
       wasHeld = true;
       end = begin();
-      // What was begun ends before another tab gets the lock; one that steals it does not ask.
+      // The work ends before another tab gets the lock, unless that tab steals it.
       return new Promise((resolve) => signal.addEventListener('abort', () => resolve(finish()), { once: true }));
     };
     try {
-      // A lock is either stolen or waited for until a signal; the standard does not allow both.
+      // The standard does not allow `steal` together with a signal.
       await this.locks.request(lock, options.steal ? { steal: true } : { signal }, held);
     } catch {
-      // Left before it was granted, or stolen.
+      // Aborted before it was granted, or stolen.
     }
     finish();
     if (wasHeld && !signal.aborted && lock === `im/${this.name}`) this.stand({});

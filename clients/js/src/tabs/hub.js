@@ -11,9 +11,9 @@ import { forward, stateOf, subscribe } from './catch-up.js';
  * @typedef {import('./channel.js').FromTab} FromTab
  */
 
-/** How often tabs ask whether the hub is still there: three times as often. In milliseconds. */
+/** The hub's idle time, in milliseconds: tabs send a heartbeat three times as often. */
 const IDLE_MS = 30_000;
-/** Rooms that are taken up at once when a tab comes. */
+/** Rooms that are resumed at the same time when a tab connects. */
 const TOGETHER = 32;
 
 /** Serves all tabs of a page over one connection. Runs in the tab that leads. */
@@ -22,19 +22,20 @@ export class Hub {
    * @param {object} setup
    * @param {string} setup.name
    * @param {import('./channel.js').TabsEnv} setup.tabs
-   * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect makes the connection to the server
+   * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect opens the connection to
+   *   the server
    */
   constructor({ name, tabs, connect }) {
     this.name = name;
     this.tabs = tabs;
     /** @type {Map<string, Peer>} */
     this.peers = new Map();
-    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to subscribe to. */
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is subscribing to. */
     this.subscribing = new Map();
     this.leaving = new AbortController();
-    /** @type {Frame | undefined} The server's welcome, while the connection stands. */
+    /** @type {Frame | undefined} The server's welcome, while the connection is open. */
     this.welcome = undefined;
-    /** @type {Cause | undefined} Why it is over for good. */
+    /** @type {Cause | undefined} Why the client has ended. */
     this.ended = undefined;
     this.fromTabs = new tabs.BroadcastChannel(`im/${name}/hub`);
     this.fromTabs.onmessage = ({ data }) => this.on(data);
@@ -82,7 +83,7 @@ export class Hub {
   }
 
   /**
-   * Tells a tab that this hub does not know its connection: one that an earlier hub had, say.
+   * Tells a tab that this hub does not know its connection, for example one to an earlier hub.
    *
    * @param {string} tab
    * @param {number} conn
@@ -92,7 +93,7 @@ export class Hub {
     peer.end({ message: 'another tab holds the connection now' });
   }
 
-  /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */
+  /** Detects the tab's end by the lock that it holds while it is alive. @param {Peer} peer */
   async watch(peer) {
     try {
       const { signal } = this.leaving;
@@ -112,7 +113,7 @@ export class Hub {
     for (const room of peer.rooms.keys()) this.release(room);
   }
 
-  /** Ends the subscription to a room that no tab is subscribed to any more. @param {string} room */
+  /** Unsubscribes from a room without subscribed tabs. @param {string} room */
   release(room) {
     for (const peer of this.peers.values()) if (peer.rooms.has(room)) return;
     if (!this.shell.machine.rooms.map.has(room)) return;
@@ -170,7 +171,7 @@ export class Hub {
     if (!peer.hello || !this.welcome) return;
     const { id } = peer.hello;
     peer.hello = undefined;
-    // The tab keeps session and secret: it goes on with them if it has to lead one day.
+    // The tab stores session and secret, and resumes them if it leads later.
     peer.send([{ ...this.welcome, t: 'ok', id, resumed: true, idle_ms: IDLE_MS }]);
   }
 
@@ -203,11 +204,11 @@ export class Hub {
       case 'closed': {
         const { code, message, retryMs } = event;
         this.welcome = undefined;
-        // What became of the connection is between hub and server, unless it is over.
+        // A lost connection concerns only hub and server, unless the client has ended.
         const cause = event.type === 'closed' ? { code, message, retryMs } : { message };
         if (event.type === 'closed') this.ended = cause;
         const cut = [...this.peers.values()].filter((peer) => event.type === 'closed' || !peer.hello);
-        // After the answer to what ended it, a logout, say.
+        // After the answer to the command that ended it, for example a logout.
         return void setTimeout(() => cut.forEach((peer) => this.remove(peer, cause)));
       }
       default:

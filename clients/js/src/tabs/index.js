@@ -21,8 +21,8 @@ import { TabLink } from './link.js';
  * @param {string} setup.name tabs that use the same name share a connection
  * @param {import('./channel.js').TabsEnv} setup.tabs
  * @param {import('../links/link.js').Env} setup.env
- * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect makes the connection to the server, if this tab is
- *   to hold it
+ * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect opens the connection to
+ *   the server, if this tab leads
  */
 export function join({ name, tabs, env, connect }) {
   const tab = randomId();

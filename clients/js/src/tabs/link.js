@@ -7,13 +7,13 @@ import { ACK_EVERY } from './channel.js';
  * @typedef {import('./channel.js').FromHub} FromHub
  */
 
-/** A hub that does not answer for so long is dead or frozen, in milliseconds. */
+/** A hub that does not answer for this long is dead or frozen, in milliseconds. */
 const HUB_MS = 8000;
 
 let connections = 0;
 
 /**
- * To the tab that holds the connection.
+ * The link to the tab that holds the connection.
  *
  * @implements {Link}
  */
@@ -24,7 +24,7 @@ export class TabLink {
    * @param {string} setup.tab
    * @param {import('./channel.js').TabsEnv} setup.tabs
    * @param {import('../links/link.js').Env} setup.env
-   * @param {Promise<void>} setup.alive before that the hub would take this tab for a dead one
+   * @param {Promise<void>} setup.alive before it settles, the hub would count this tab as dead
    * @param {() => void} setup.usurp takes the lead from a hub that does not answer
    * @param {LinkEvents} events
    */

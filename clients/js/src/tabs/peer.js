@@ -6,13 +6,14 @@ import { WINDOW } from './channel.js';
  */
 
 /**
- * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
- * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
+ * A tab's subscription to a room: the last event that was sent to it (undefined until known), the
+ * command that asked for it until answered, whether it is catching up from history, and whether it
+ * needs all of the state again.
  *
  * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} TabSubscription
  */
 
-/** A tab, as the hub sees it. */
+/** A tab, seen by the hub. */
 export class Peer {
   /**
    * @param {string} tab
@@ -28,13 +29,16 @@ export class Peer {
     this.sent = 0;
     this.acked = 0;
     this.isGone = false;
-    /** @type {Frame | undefined} A greeting that waits until the connection stands. */
+    /** @type {Frame | undefined} A greeting that waits until the connection is open. */
     this.hello = undefined;
     /** @type {(() => void)[]} */
     this.waiting = [];
   }
 
-  /** Whether it takes more pushes. Replies are bounded by what it asks, and always go. */
+  /**
+   * Whether more pushes may be sent. Replies are bounded by the tab's requests, and are always
+   * sent.
+   */
   get hasRoom() {
     return this.sent - this.acked < WINDOW;
   }
@@ -52,7 +56,7 @@ export class Peer {
     if (this.hasRoom) this.waiting.splice(0).forEach((go) => go());
   }
 
-  /** Waits until it takes more, or is gone. */
+  /** Waits until more may be sent, or the tab is gone. */
   async room() {
     while (!this.hasRoom && !this.isGone) await new Promise((resolve) => this.waiting.push(() => resolve(undefined)));
   }
@@ -61,7 +65,7 @@ export class Peer {
     this.channel.postMessage({ conn: this.conn, open: true });
   }
 
-  /** @param {import('../core/types.js').Cause} [cause] for the tab, if it is to be told */
+  /** @param {import('../core/types.js').Cause} [cause] to be sent to the tab, if given */
   end(cause) {
     if (this.isGone) return;
     if (cause) this.channel.postMessage({ conn: this.conn, lost: cause });

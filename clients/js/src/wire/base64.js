@@ -4,7 +4,7 @@
  * @module
  */
 
-/** Bytes that `String.fromCharCode` takes at once; engines bound the number of arguments. */
+/** Bytes that `String.fromCharCode` gets at once; engines bound the number of arguments. */
 const CHUNK = 8192;
 
 /** @param {Uint8Array} bytes */
@@ -18,7 +18,7 @@ export function encodeBase64(bytes) {
 
 /**
  * @param {string} text
- * @returns {Uint8Array | undefined} undefined if it is no base64, or another than `encodeBase64` writes
+ * @returns {Uint8Array | undefined} undefined if it is not base64 as `encodeBase64` writes it
  */
 export function decodeBase64(text) {
   if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]*={0,2}$/.test(text)) return undefined;

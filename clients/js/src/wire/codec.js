@@ -1,5 +1,5 @@
 /**
- * How frames become messages and messages frames.
+ * Conversion between frames and messages.
  *
  * @module
  */
@@ -11,15 +11,17 @@ import { GENEROUS, WireError, utf8Length } from './value.js';
 
 /**
  * @typedef {import('./value.js').Frame} Frame
- * @typedef {string | Uint8Array | Frame[]} Message what a link carries at once: one frame or several
- * @typedef {{data: string | Uint8Array | Frame, bytes: number}} Encoded one frame, and its size on the wire
+ * @typedef {string | Uint8Array | Frame[]} Message one message of a link: one frame or several
+ * @typedef {{data: string | Uint8Array | Frame, bytes: number}} Encoded one frame, and its size on
+ *   the wire
  */
 
 /**
  * @typedef {object} Codec
  * @property {string} name
  * @property {(frame: Frame) => Encoded} encode
- * @property {(frames: Encoded[]) => Message} join puts encoded frames, at least one, into one message
+ * @property {(frames: Encoded[]) => Message} join combines encoded frames, at least one, into one
+ *   message
  */
 
 /** @type {Codec} */
@@ -73,7 +75,8 @@ function concat(parts) {
 }
 
 /**
- * The frames of a message: text is JSON, bytes are MessagePack, a list is what another page of this browser sent.
+ * The frames of a message: text is JSON, bytes are MessagePack, a list is what another page of this
+ * browser sent.
  *
  * @param {Message} message
  * @param {import('./value.js').Limits} [limits]
@@ -84,11 +87,11 @@ export function decodeMessage(message, limits = GENEROUS) {
   if (Array.isArray(message)) return message;
   const value = typeof message === 'string' ? json.decode(message, limits) : msgpack.decode(message, limits);
   const frames = Array.isArray(value) ? value : [value];
-  if (frames.length === 0) throw new WireError('an empty batch');
+  if (frames.length === 0) throw new WireError('the batch is empty');
   if (frames.length > limits.batch) throw new WireError('too many frames', Code.TooMany);
   for (const frame of frames) {
     const isMap = typeof frame === 'object' && frame !== null && !Array.isArray(frame);
-    if (!isMap || frame instanceof Uint8Array) throw new WireError('something that is no frame');
+    if (!isMap || frame instanceof Uint8Array) throw new WireError('a batch member is not a frame');
   }
   return /** @type {Frame[]} */ (frames);
 }

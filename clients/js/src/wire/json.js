@@ -1,5 +1,6 @@
 /**
- * The JSON encoding. `JSON.parse` would not do: it takes keys twice, lone surrogates, and integers that it cannot hold.
+ * The JSON encoding. `JSON.parse` does not suffice: it accepts duplicate keys, lone surrogates, and
+ * integers out of range.
  *
  * @module
  */
@@ -36,7 +37,7 @@ export function encode(value) {
 /** @param {number} n */
 function encodeNumber(n) {
   const text = String(n);
-  // A float beyond the integers must not look like one.
+  // A float beyond the range of integers must not look like one.
   return Number.isSafeInteger(n) || /[.e]/.test(text) ? text : `${text}.0`;
 }
 
@@ -80,7 +81,7 @@ class Parser extends Counter {
   }
 
   space() {
-    // Most messages have none.
+    // Most messages have no white space.
     if (this.text.charCodeAt(this.at) <= 0x20) this.match(SPACE);
   }
 

@@ -1,5 +1,5 @@
 /**
- * The MessagePack encoding: shortest forms out, any width in; no extension types.
+ * The MessagePack encoding: writes the shortest forms, reads all; no extension types.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export function encode(value) {
 }
 
 /**
- * The head of a list of so many values, which are to follow.
+ * Returns the head of a list of so many values, which are to follow.
  *
  * @param {number} length
  */
@@ -169,7 +169,7 @@ export function decode(bytes, limits = GENEROUS) {
   if (bytes.length > limits.bytes) throw new WireError('too large', Code.TooLarge);
   const reader = new Reader(bytes, limits);
   const value = reader.value(1);
-  if (reader.at < bytes.length) throw new WireError('broken MessagePack: something follows');
+  if (reader.at < bytes.length) throw new WireError('broken MessagePack: bytes follow the value');
   return value;
 }
 
@@ -188,7 +188,7 @@ class Reader extends Counter {
   /** @param {number} n bytes that are to be read */
   take(n) {
     const at = this.at;
-    if (n > this.bytes.length - at) throw new WireError('broken MessagePack: cut short');
+    if (n > this.bytes.length - at) throw new WireError('broken MessagePack: cut off');
     this.at += n;
     return at;
   }
@@ -207,7 +207,7 @@ class Reader extends Counter {
 
   /** @param {number} length in bytes */
   binary(length) {
-    // In JSON the same would be a map with a text in it, and counts so.
+    // Counts as its JSON form: a map with a text in it.
     this.count();
     const at = this.take(length);
     // A copy: a slice would keep the whole message in memory.
@@ -223,7 +223,7 @@ class Reader extends Counter {
 
   /** @param {number} n */
   float(n) {
-    if (!Number.isFinite(n)) throw new WireError('a number that is not finite');
+    if (!Number.isFinite(n)) throw new WireError('a number is not finite');
     return n === 0 ? 0 : n;
   }
 
@@ -287,12 +287,12 @@ class Reader extends Counter {
       case 0xdf:
         return this.map(this.length(2 << (marker - 0xde)), depth);
       default:
-        throw new WireError('an extension, or no MessagePack');
+        throw new WireError('an extension type, or not MessagePack');
     }
   }
 
   /**
-   * @param {number} claimed how many values or members
+   * @param {number} claimed number of values or members
    * @param {number} depth
    */
   open(claimed, depth) {
@@ -332,6 +332,6 @@ class Reader extends Counter {
     const marker = this.view.getUint8(this.take(1));
     if (marker >= 0xa0 && marker < 0xc0) return this.text(marker & 0x1f);
     if (marker >= 0xd9 && marker <= 0xdb) return this.text(this.length(1 << (marker - 0xd9)));
-    throw new WireError('a key that is no text');
+    throw new WireError('a key is not a text');
   }
 }

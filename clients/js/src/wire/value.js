@@ -1,5 +1,6 @@
 /**
- * The values that frames are made of: what JSON has, and bytes. See wire/SPEC.md, "Messages, frames, values".
+ * The values that frames are made of: what JSON has, and bytes. See wire/SPEC.md, "Messages,
+ * frames, values".
  *
  * @module
  */
@@ -7,10 +8,11 @@
 import { Code } from '../codes.js';
 
 /**
- * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53 − 1) is a float.
+ * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53
+ * − 1) is a float.
  *
  * @typedef {null | boolean | number | string | Uint8Array | ValueList | ValueMap} Value
- * @typedef {any[]} ValueList of values; JSDoc cannot say so without going round in a circle
+ * @typedef {any[]} ValueList of values; JSDoc cannot express the recursion
  * @typedef {{[key: string]: Value}} ValueMap
  */
 
@@ -20,11 +22,11 @@ import { Code } from '../codes.js';
  * @typedef {{[key: string]: any}} Frame
  */
 
-/** Something that cannot be put on the wire, or was found there and makes no sense. */
+/** The error of a value that cannot be encoded, or of invalid input. */
 export class WireError extends Error {
   /**
    * @param {string} message
-   * @param {number} [code] what a server would say to it
+   * @param {number} [code] the code that a server would answer with
    */
   constructor(message, code = Code.Malformed) {
     super(message);
@@ -34,8 +36,8 @@ export class WireError extends Error {
 }
 
 /**
- * Bounds on what is decoded. A client takes what its server sends; the defaults are only there so that a broken server
- * cannot fill its memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
+ * Bounds for decoding. The defaults are generous, only to keep a faulty server from filling the
+ * memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
  *
  * @typedef {{bytes: number, depth: number, values: number, batch: number}} Limits
  */
@@ -64,7 +66,7 @@ export class Counter {
 }
 
 /**
- * Sets a member also where its name is `__proto__`.
+ * Sets a member, also one named `__proto__`.
  *
  * @param {{[key: string]: Value}} map
  * @param {string} key
@@ -79,7 +81,7 @@ export function put(map, key, value) {
 }
 
 /**
- * Whether a text has no lone surrogates, and so is what UTF-8 can say.
+ * Whether a text has no lone surrogates, and so can be encoded in UTF-8.
  *
  * @param {string} text
  */
@@ -88,19 +90,20 @@ export function isWellFormed(text) {
 }
 
 /**
- * A deep copy of what an application handed over, so that it cannot change any more: the same message id must mean the
- * same content. Members that are `undefined` are left out, `-0` becomes `0`, array buffers and views become bytes.
+ * Returns a deep copy of an application's value, so that later changes have no effect: one message
+ * id must mean one content. Members that are `undefined` are left out, `-0` becomes `0`, array
+ * buffers and views become bytes.
  *
  * @param {unknown} value
  * @param {number} [depth] at most 64
  * @returns {Value}
- * @throws {WireError} for what is no value: functions, class instances, NaN, lone surrogates …
+ * @throws {WireError} if it is not a value: functions, class instances, NaN, lone surrogates …
  */
 export function toValue(value, depth = 0) {
   if (depth > GENEROUS.depth) throw new WireError('nested too deeply', Code.TooDeep);
   if (value === null || typeof value === 'boolean') return value;
   if (typeof value === 'number') {
-    if (!Number.isFinite(value)) throw new WireError(`${value} is no value; only finite numbers are`, Code.BadField);
+    if (!Number.isFinite(value)) throw new WireError(`${value} is not a value; numbers must be finite`, Code.BadField);
     return value === 0 ? 0 : value;
   }
   if (typeof value === 'string') {
@@ -123,7 +126,7 @@ export function toValue(value, depth = 0) {
     return map;
   }
   const what = typeof value === 'object' ? (value?.constructor?.name ?? 'object') : typeof value;
-  throw new WireError(`a ${what} is no value; values are what JSON has, and bytes`, Code.BadField);
+  throw new WireError(`a ${what} is not a value; use JSON types or bytes`, Code.BadField);
 }
 
 /**
@@ -133,13 +136,14 @@ export function toValue(value, depth = 0) {
 function isPlain(value) {
   if (typeof value !== 'object' || value === null) return false;
   const prototype = Object.getPrototypeOf(value);
-  // A plain object of another realm (a frame, a worker) has another prototype, whose own prototype is null too.
+  // A plain object of another realm (a frame, a worker) has another prototype, whose own prototype
+  // is null too.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 /**
- * How large a value is: its bytes as MessagePack in the shortest form, how deep it nests, and its values as JSON counts
- * them. This is what servers hold contents against.
+ * Returns the size of a value: its bytes as MessagePack in the shortest form, its depth, and its
+ * values as JSON counts them. Servers apply their limits for contents to these.
  *
  * @param {Value} value
  * @returns {{bytes: number, depth: number, values: number}}
@@ -188,7 +192,7 @@ export function utf8Length(text) {
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i);
-    // Of a pair of surrogates, four bytes in all, each half counts two.
+    // Each half of a surrogate pair counts two of its four bytes.
     if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
   }
   return bytes;

@@ -6,20 +6,25 @@ import * as msgpack from '../../src/wire/msgpack.js';
 /** @typedef {import('../../src/wire/value.js').Frame} Frame */
 
 /**
- * A downlink that waits: calls it when there is something to hand out, ends it with a refusal, or cuts it without a word.
+ * A waiting downlink: calls it when there is something to deliver, ends it with a refusal, or cuts
+ * it.
  *
- * @typedef {{wake: () => void, cut: () => void, refuse: (code: number, retryMs?: number) => void}} Waiting
+ * @typedef {{wake: () => void, cut: () => void, refuse: (code: number, retryMs?: number) => void}}
+ *   Waiting
  */
 
 /**
  * `rev`: of the checkpoint, which is `rooms`.
  *
- * @typedef {{secret: string, user: string, rooms: Map<string, {at: number, sub: number}>, rev: number, down?: Waiting}} Session
+ * @typedef {{secret: string, user: string, rooms: Map<string, {at: number, sub: number}>, rev:
+ *   number, down?: Waiting}} Session
  */
 
 const EPOCH = '1.1';
 
-/** As much of a server's HTTP side as the links need: rooms, sessions, positions. Everything is kept in memory. */
+/**
+ * The part of a server's HTTP side that the links need: rooms, sessions, positions. All in memory.
+ */
 export class FakeHttp {
   /** @param {import('node:test').TestContext} t */
   static async start(t) {
@@ -35,17 +40,20 @@ export class FakeHttp {
     /** @type {Map<string, Frame[]>} */
     this.logs = new Map();
     this.subs = 0;
-    /** Paths that something in between does not let through. @type {Set<string>} */
+    /** Paths that a proxy blocks. @type {Set<string>} */
     this.blocked = new Set();
-    /** How many of the next requests on a path a gateway answers by itself, for the server is away. @type {Map<string, number>} */
+    /**
+     * How many of the next requests on a path a gateway answers, as if the server were down.
+     * @type {Map<string, number>}
+     */
     this.away = new Map();
-    /** How many of the next answers on a path are lost on their way. @type {Map<string, number>} */
+    /** How many of the next answers on a path are lost. @type {Map<string, number>} */
     this.losses = new Map();
-    /** Answers to commands wait for it. @type {Promise<unknown>} */
+    /** Answers to commands wait for this promise. @type {Promise<unknown>} */
     this.gate = Promise.resolve();
-    /** Answers to polls are on their way until then. @type {Promise<unknown>} */
+    /** Answers to polls are in transit until this promise settles. @type {Promise<unknown>} */
     this.late = Promise.resolve();
-    /** What was asked, as `GET /im/poll 200`. @type {string[]} */
+    /** The requests with their statuses, as `GET /im/poll 200`. @type {string[]} */
     this.seen = [];
     /** @type {(() => void)[]} */
     this.watchers = [];
@@ -64,7 +72,7 @@ export class FakeHttp {
   }
 
   /**
-   * Waits until a request has been answered so.
+   * Waits for a request with this answer.
    *
    * @param {string} what the beginning of an entry of `seen`
    * @param {number} [n] how many of them
@@ -94,7 +102,11 @@ export class FakeHttp {
     response.writeHead(404).end();
   }
 
-  /** @param {import('node:http').ServerResponse} response @param {number} status @param {Frame} body */
+  /**
+   * @param {import('node:http').ServerResponse} response
+   * @param {number} status
+   * @param {Frame} body
+   */
   refuse(response, status, body) {
     response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
   }
@@ -137,7 +149,11 @@ export class FakeHttp {
     response.writeHead(200, { 'content-type': type }).end(packed ? msgpack.encode(replies) : json.encode(replies));
   }
 
-  /** @param {{session?: Session, isUnsubscribed: boolean}} context @param {Frame} frame @returns {Frame} */
+  /**
+   * @param {{session?: Session, isUnsubscribed: boolean}} context
+   * @param {Frame} frame
+   * @returns {Frame}
+   */
   command(context, frame) {
     const { t, id, room } = frame;
     if (t === 'hello') return this.hello(context, frame);
@@ -162,7 +178,8 @@ export class FakeHttp {
       return { t: 'err', id, code: 4401, msg: 'the checkpoint is another one' };
     }
     const subscribes = t === 'subscribe' || t === 'resume';
-    // After `hello` the first of them begins anew, or with what the checkpoint holds.
+    // After `hello` the first subscription replaces the session's rooms, except a resume by
+    // revision.
     if (subscribes && context.isUnsubscribed && frame.rev === undefined) session.rooms.clear();
     if (subscribes) context.isUnsubscribed = false;
     const held = frame.rev === undefined ? [] : [...session.rooms.keys()];
@@ -176,7 +193,11 @@ export class FakeHttp {
     return { t: 'ok', id, rooms, rev: session.rev, gen: 'beef', now: 0 };
   }
 
-  /** @param {{session?: Session, isUnsubscribed: boolean}} context @param {Frame} frame @returns {Frame} */
+  /**
+   * @param {{session?: Session, isUnsubscribed: boolean}} context
+   * @param {Frame} frame
+   * @returns {Frame}
+   */
   hello(context, { id, session, secret, user, device = 'a device' }) {
     const known = this.sessions.get(session);
     if (session && known?.secret !== secret) return { t: 'err', id, code: 4400, msg: 'the session is not known' };
@@ -216,7 +237,7 @@ export class FakeHttp {
   }
 
   /**
-   * What comes after a position, and the position after it.
+   * Returns the frames after a position, and the position after them.
    *
    * @param {Session} session
    * @param {string} position
@@ -238,7 +259,7 @@ export class FakeHttp {
   }
 
   /**
-   * The session's one downlink is this now.
+   * Sets the session's one downlink.
    *
    * @param {Session} session
    * @param {Waiting} down
@@ -248,7 +269,7 @@ export class FakeHttp {
     session.down = down;
   }
 
-  /** Cuts every downlink without a word. */
+  /** Cuts every downlink. */
   cut() {
     for (const session of this.sessions.values()) session.down?.cut();
   }
@@ -259,7 +280,7 @@ export class FakeHttp {
   }
 
   /**
-   * Frames and where their reader then stands; without frames that alone.
+   * A block of frames with the position after them; without frames the position alone.
    *
    * @param {Frame[]} frames
    * @param {string} position

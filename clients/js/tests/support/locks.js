@@ -1,4 +1,4 @@
-/** Web Locks within one process: exclusive ones, with `signal` and `steal`. Node 20 has none of its own. */
+/** Web Locks within one process: exclusive ones, with `signal` and `steal`. Node 20 has none. */
 export class FakeLocks {
   constructor() {
     /** @type {Map<string, {holder?: (error: Error) => void, queue: (() => void)[]}>} */

@@ -17,7 +17,7 @@ export function random(seed) {
 
 const EPOCH = '1.1';
 
-/** A machine and a server that is as bad as the protocol allows, in virtual time. */
+/** A machine and a server that is as faulty as the protocol allows, in virtual time. */
 export class Model {
   /** @param {number} seed */
   constructor(seed) {
@@ -34,7 +34,7 @@ export class Model {
     this.log = [];
     /** @type {Map<string, Frame>} By message id. */
     this.kept = new Map();
-    /** @type {string | undefined} The send that was refused, and is to come again before others. */
+    /** @type {string | undefined} The refused send that must be retried before others. */
     this.awaited = undefined;
     /** @type {Map<number, Frame | Error>} */
     this.answers = new Map();
@@ -42,17 +42,23 @@ export class Model {
     this.told = [];
     this.isConnected = false;
     this.isConnecting = false;
-    /** @type {import('../../src/wire/codec.js').Message[]} On their way to the server. */
+    /** @type {import('../../src/wire/codec.js').Message[]} In flight to the server. */
     this.up = [];
-    /** @type {Frame[]} On their way to the client. */
+    /** @type {Frame[]} In flight to the client. */
     this.down = [];
-    /** @type {number | undefined} How far the server has pushed, while the room is subscribed to. */
+    /**
+     * @type {number | undefined} The last seq that the server has pushed, while the room is
+     *   subscribed.
+     */
     this.pushed = undefined;
-    /** What the server keeps of the session: how far the room was confirmed, while it is subscribed to. */
+    /**
+     * The session's checkpoint: its revision, and the confirmed cursor while the room is
+     * subscribed.
+     */
     this.checkpoint = { rev: 0, at: /** @type {number | undefined} */ (undefined) };
-    /** Whether nothing was subscribed to on this connection yet. */
+    /** Whether nothing was subscribed on this connection yet. */
     this.isUnsubscribed = false;
-    /** How often a resume named the right revision, and another one. */
+    /** How often a resume had the right revision, and another one. */
     this.resumed = { known: 0, stale: 0 };
     this.isFair = false;
   }
@@ -62,7 +68,7 @@ export class Model {
     return !this.isFair && this.random() < 1 / n;
   }
 
-  /** Somebody else says something. */
+  /** Another user sends a message. */
   publish() {
     this.log.push(this.event({ kind: 'message', from: 'bob', content: this.log.length }));
   }
@@ -72,7 +78,7 @@ export class Model {
     return { t: 'event', room: 'tea', epoch: EPOCH, seq: this.log.length + 1, at: 0, ...fields };
   }
 
-  /** Takes what the machine has to say. */
+  /** Reads the machine's outputs and events. */
   drain() {
     for (;;) {
       const output = this.machine.outputs.shift();
@@ -89,7 +95,7 @@ export class Model {
     [this.isConnected, this.isConnecting, this.up, this.down, this.pushed] = [false, false, [], [], undefined];
   }
 
-  /** One thing happens, whatever may. */
+  /** Runs one random step. */
   step() {
     this.now += Math.floor(this.random() * 20);
     const choice = Math.floor(this.random() * 6);
@@ -113,7 +119,7 @@ export class Model {
     } else if (this.now >= this.machine.deadline) {
       this.machine.onTime(this.now);
     } else if (Number.isFinite(this.machine.deadline)) {
-      // Nobody waits for real.
+      // Virtual time advances to the next timer.
       const isQuiet = this.isFair && this.up.length === 0 && this.down.length === 0;
       if (isQuiet || (!this.isConnected && !this.isConnecting)) this.now = this.machine.deadline;
     }
@@ -126,7 +132,7 @@ export class Model {
     this.machine.onLost(this.now, { message: 'cut' });
   }
 
-  /** Pushes the next event; a bad server repeats or leaves out. */
+  /** Pushes the next event; a faulty server redelivers or omits some. */
   push() {
     const at = /** @type {number} */ (this.pushed);
     this.down.push(this.log[at]);
@@ -160,7 +166,7 @@ export class Model {
 
   /** @param {Frame} frame `subscribe` or `resume` @returns {Frame} */
   subscribe({ t, id, since, cursors, rev }) {
-    // Somebody else goes on with the session for a moment.
+    // Another client uses the session for a moment.
     if (this.sometimes(6)) this.checkpoint.rev += 1;
     const held = this.isUnsubscribed && rev === undefined ? undefined : this.checkpoint.at;
     if (rev !== undefined) {

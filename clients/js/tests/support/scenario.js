@@ -11,7 +11,7 @@ const LIMITS = { message_bytes: 65_536, content_bytes: 32_768, batch: 64, in_fli
 const WELCOME = { v: 1, session: 's1', secret: 'x1', user: 'ann', device: 'phone', resumed: false, rev: 0, idle_ms: 60_000, limits: LIMITS };
 const EVENT = { epoch: '1.1', from: 'bob', at: 1_767_225_600_000, kind: 'message', content: { text: '…' } };
 
-/** Plays a conversation of `wire/scenarios` to the machine. Their README says how they are written. */
+/** Plays a scenario of `wire/scenarios` to the machine. Their README describes the format. */
 export class Player {
   /**
    * @param {any} client of the scenario
@@ -21,7 +21,7 @@ export class Player {
     this.now = 0;
     this.traits = { codec: JSON_CODEC, duplex: !http };
     this.machine = new Machine({
-      // It makes no checkpoints by itself.
+      // The machine sends no checkpoints by itself.
       config: configOf({ checkpointRooms: Infinity }),
       identity: { renewable: false, client: 'test', ...identity },
       session,
@@ -30,7 +30,7 @@ export class Player {
     });
     /** The numbers of commands by the scenario's names. @type {Map<string, number>} */
     this.numbers = new Map();
-    /** What was written under a number. @type {Map<number, Frame>} */
+    /** The frame written under each number. @type {Map<number, Frame>} */
     this.written = new Map();
     /** @type {Map<number, string>} */
     this.calls = new Map();
@@ -48,7 +48,7 @@ export class Player {
     this.compare(output, done);
   }
 
-  /** Moves the time, with every timer at its own. @param {number} until */
+  /** Advances the time, running every timer at its deadline. @param {number} until */
   pass(until) {
     assert.ok(until >= this.now, 'time goes back');
     for (let { deadline } = this.machine; deadline <= until; { deadline } = this.machine) {
@@ -93,7 +93,10 @@ export class Player {
     this.machine.flush(this.now);
   }
 
-  /** The frame with the fields that matter to nobody, and with numbers in the place of names. @param {Frame} frame */
+  /**
+   * The frame with its irrelevant fields added, and with numbers in place of names.
+   * @param {Frame} frame
+   */
   completed(frame) {
     const id = typeof frame.id === 'string' ? this.numbers.get(frame.id) : frame.id;
     if (frame.id !== undefined) assert.ok(id !== undefined, `nothing was written as ${frame.id}`);
@@ -125,11 +128,11 @@ export class Player {
     }
   }
 
-  /** Takes what the machine did. */
+  /** Reads the machine's outputs and events. */
   collect() {
     for (const output of this.machine.outputs.splice(0)) this.take(output);
     for (const event of this.machine.events.splice(0)) {
-      // An update that is dropped is no news.
+      // Scenarios do not list dropped updates.
       if (event.type !== 'stale') this.done.notifications.push(notification(event));
     }
   }
@@ -186,7 +189,7 @@ export class Player {
       this.numbers.set(pattern, actual);
       return true;
     }
-    // Their order means nothing.
+    // The order of cursors has no meaning.
     if (name === 'cursors' && Array.isArray(actual)) return this.matches([...pattern].sort(), [...actual].sort());
     if (name === 'entries' && Array.isArray(actual)) return this.matches([...pattern].sort(byKey), [...actual].sort(byKey));
     return this.matches(pattern, actual);
@@ -196,7 +199,7 @@ export class Player {
 /** @param {{key: string}} a @param {{key: string}} b */
 const byKey = (a, b) => (a.key < b.key ? -1 : 1);
 
-/** What a client did during a step. */
+/** The empty record of a client's outputs during a step. */
 function nothing() {
   const [flags, frames, results, notifications] = [/** @type {string[]} */ ([]), ...Array.from({ length: 3 }, () => /** @type {any[]} */ ([]))];
   return { flags, frames, results, notifications };

@@ -9,7 +9,10 @@ import { createInterface } from 'node:readline';
 const SERVER = process.env.IM_TEST_SERVER;
 const REQUIRED = process.env.IM_TEST_REQUIRE === 'all';
 
-/** What to tell `test` where a server is needed: skips with the reason if there is none, unless that is forbidden. */
+/**
+ * The options of a `test` that needs a server: skips with the reason if there is none, unless that
+ * is forbidden.
+ */
 export const needsServer = {
   skip: SERVER || REQUIRED ? false : 'IM_TEST_SERVER does not name a built quickstart server',
 };
@@ -32,7 +35,7 @@ export class Server {
   }
 
   async run() {
-    // One user makes more rooms here than a person would.
+    // One user creates more rooms in these tests than the default quota allows.
     const args = ['--listen', `127.0.0.1:${this.port}`, '--store', `sqlite:${this.data}/im.db`, '--no-quotas'];
     const process_ = spawn(String(SERVER), args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
     this.process = process_;
@@ -55,7 +58,7 @@ export class Server {
     return `ws://127.0.0.1:${this.port}/ws`;
   }
 
-  /** The prefix under which all transports lie. */
+  /** The prefix of all transports. */
   get prefix() {
     return `http://127.0.0.1:${this.port}/im`;
   }
@@ -75,7 +78,7 @@ export class Server {
   }
 }
 
-/** A TCP proxy that can cut what goes through it, swallow what one side says, or let only some requests pass. */
+/** A TCP proxy that can cut connections, drop bytes of one side, or block some requests. */
 export class Proxy {
   /**
    * @param {import('node:test').TestContext} t
@@ -93,13 +96,16 @@ export class Proxy {
     this.target = target;
     /** @type {Set<import('node:net').Socket>} */
     this.sockets = new Set();
-    /** How many connections there were. */
+    /** The number of connections so far. */
     this.count = 0;
-    /** Bytes from the server are thrown away. */
+    /** Bytes from the server are dropped. */
     this.isDeaf = false;
     /** New connections are refused. */
     this.isClosed = false;
-    /** Beginnings of requests that are answered as by a gateway that does not let them through. @type {Set<string>} */
+    /**
+     * Beginnings of requests that are answered like a gateway that blocks them.
+     * @type {Set<string>}
+     */
     this.blocked = new Set();
     this.server = createServer((socket) => this.accept(socket));
   }
@@ -135,7 +141,7 @@ export class Proxy {
     return false;
   }
 
-  /** Cuts all connections without a word. */
+  /** Cuts all connections. */
   cut() {
     for (const socket of this.sockets) socket.resetAndDestroy();
   }
@@ -146,7 +152,7 @@ export class Proxy {
   }
 }
 
-/** Short pauses, so that tests come back quickly. */
+/** Short pauses, so that tests reconnect quickly. */
 export const QUICK = { reconnect: { baseMs: 20, maxMs: 100 } };
 
 /**
@@ -169,7 +175,7 @@ export function collect(room) {
   };
 }
 
-/** A storage of browsers, in memory. The order of its keys is its own affair. */
+/** A `Storage` in memory. The order of its keys is unspecified. */
 export function memoryStorage() {
   const map = new Map();
   return {

@@ -11,8 +11,9 @@ import { random } from './model.js';
 const EPOCH = '1.1';
 
 /**
- * A client on a clock of its own, and a server that keeps subscriptions to rooms. What is on its way in either direction
- * waits in queues until the test moves it. Without `duplex` answers and pushes come by two ways, each in its own time.
+ * A client with virtual time, and a server that holds subscriptions. Frames in flight in either
+ * direction wait in queues until the test moves them. Without `duplex` answers and pushes are
+ * separate, each in its own time.
  */
 export class Subscriptions {
   /**
@@ -29,23 +30,29 @@ export class Subscriptions {
     this.nextTimer = 1;
     /** @type {Map<string, Frame[]>} */
     this.logs = new Map();
-    /** What the session is subscribed to, and how far each room was pushed. @type {Map<string, number>} */
+    /**
+     * The session's subscriptions, each with the last seq that was pushed.
+     * @type {Map<string, number>}
+     */
     this.rooms = new Map();
     this.rev = 0;
     /** @type {MemoryLink | undefined} */
     this.link = undefined;
     this.opening = false;
-    /** @type {string[]} Messages on their way up. */
+    /** @type {string[]} Messages in flight to the server. */
     this.up = [];
-    /** @type {Frame[]} Frames on their way down; without `duplex` only answers. */
+    /** @type {Frame[]} Frames in flight to the client; without `duplex` only answers. */
     this.down = [];
-    /** @type {Frame[]} Pushes on their way down, without `duplex`. */
+    /** @type {Frame[]} Pushes in flight to the client, without `duplex`. */
     this.pushes = [];
     this.isUnsubscribed = false;
     this.cuts = 0;
-    /** Whether it refuses some of what it could do. */
+    /** Whether the server refuses some commands at random. */
     this.refuses = false;
-    /** When credentials expire that the server accepts now, and which tokens it was shown. @type {number | undefined} */
+    /**
+     * When accepted credentials expire, and the tokens that the server has received.
+     * @type {number | undefined}
+     */
     this.expires = undefined;
     /** @type {(string | undefined)[]} */
     this.shown = [];
@@ -105,7 +112,7 @@ export class Subscriptions {
     link.events.lost({ message: 'cut' });
   }
 
-  /** What may happen now. */
+  /** Returns the possible steps. */
   moves() {
     const { link } = this;
     if (!link) return [];
@@ -126,7 +133,7 @@ export class Subscriptions {
     this.rooms.set(room, at + 1);
   }
 
-  /** The time passes until the next timer is due. */
+  /** Advances the time to the next timer. */
   wait() {
     const [next] = [...this.timers].sort(([, a], [, b]) => a.at - b.at);
     if (!next) return;
@@ -135,12 +142,12 @@ export class Subscriptions {
     next[1].act();
   }
 
-  /** Lets promises and what hangs on them go on. */
+  /** Runs pending promises and their continuations. */
   async turn() {
     await new Promise(setImmediate);
   }
 
-  /** Until nothing is on its way any more. */
+  /** Runs until nothing is in flight. */
   async settle() {
     for (;;) {
       await this.turn();
@@ -175,14 +182,14 @@ export class Subscriptions {
     const named = t === 'resume' ? frame.cursors : [[room, EPOCH, frame.since ?? this.log(room).length]];
     if (t === 'unsubscribe') {
       this.rooms.delete(room);
-      // Answers may come in another order than their commands.
+      // Answers may arrive in another order than their commands.
       return void this.down.splice(this.draw(this.down.length + 1), 0, { t: 'ok', id, rev: this.rev });
     }
     for (const [name, , at] of named) this.rooms.set(name, at);
     const all = rev === undefined ? named.map((/** @type {string[]} */ [name]) => name) : [...this.rooms.keys()];
     const rooms = all.map((/** @type {string} */ name) => this.status(name));
     this.down.push({ t: 'ok', id, rooms, rev: this.rev, gen: 'g' });
-    // By the other way they set the cursors.
+    // On the separate push channel, statuses set the cursors.
     if (!this.duplex) this.pushes.push(...rooms.map((/** @type {Frame} */ status) => ({ ...status, t: 'room' })));
   }
 

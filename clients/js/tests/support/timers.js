@@ -1,4 +1,4 @@
-/** A clock and timers that the test moves. */
+/** A virtual clock with timers. */
 export class Timers {
   constructor() {
     this.now = 0;
@@ -7,7 +7,7 @@ export class Timers {
     this.all = new Map();
   }
 
-  /** What links need of their surroundings. @param {Partial<import('../../src/links/link.js').Env>} [rest] */
+  /** The environment of links. @param {Partial<import('../../src/links/link.js').Env>} [rest] */
   env(rest) {
     return /** @type {import('../../src/links/link.js').Env} */ ({
       now: () => this.now,
@@ -23,7 +23,10 @@ export class Timers {
     });
   }
 
-  /** Lets so much time pass, with every timer at its own time, and what hangs on promises after each. @param {number} ms */
+  /**
+   * Advances the time, running every timer at its deadline and promises after each.
+   * @param {number} ms
+   */
   async pass(ms) {
     const until = this.now + ms;
     for (;;) {

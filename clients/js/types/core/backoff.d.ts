@@ -8,12 +8,12 @@ export class Backoff {
     policy: import("../config.js").Reconnect;
     random: () => number;
     failures: number;
-    /** It worked: the next pause is a first one. */
+    /** Records a success: the next pause is a first one. */
     reset(): void;
     /**
-     * The pause before the next try in milliseconds, or undefined if there is to be none.
+     * Returns the pause before the next try in milliseconds, or undefined after the last one.
      *
-     * @param {number} [atLeast] the server's wish, to which as much as half is added at random
+     * @param {number} [atLeast] the server's `retry_ms`, to which up to half is added at random
      */
     next(atLeast?: number): number | undefined;
 }

@@ -1,19 +1,20 @@
 /**
- * Asks the application for a token.
+ * Requests a token from the application.
  *
  * @param {Machine} machine
  * @param {number} now
  */
 export function fetchToken({ credentials, outputs }: Machine, now: number): void;
 /**
- * The next connection needs another token.
+ * Records that the next connection needs another token.
  *
  * @param {Machine} machine
  * @param {number} now
  */
 export function renew(machine: Machine, now: number): void;
 /**
- * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
+ * Handles the requested token, or null if there will be none. On an open connection it is sent at
+ * once.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -21,7 +22,7 @@ export function renew(machine: Machine, now: number): void;
  */
 export function onToken(machine: Machine, now: number, token: string | null): void;
 /**
- * The token could not be fetched this time.
+ * Handles a failed fetch of a token.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -29,14 +30,14 @@ export function onToken(machine: Machine, now: number, token: string | null): vo
  */
 export function onNoToken(machine: Machine, now: number, why: string): void;
 /**
- * What is due by now.
+ * Carries out what is due.
  *
  * @param {Machine} machine
  * @param {number} now
  */
 export function onTime(machine: Machine, now: number): void;
 /**
- * The answer to a `refresh`: the credentials that it showed expire later.
+ * Handles the answer to a `refresh`: the credentials that it sent expire later.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -44,14 +45,14 @@ export function onTime(machine: Machine, now: number): void;
  */
 export function onRefreshed(machine: Machine, now: number, { expires }: Frame): void;
 /**
- * The server refused a `refresh` of the client's own. The old credentials hold until they expire.
+ * Handles a refused `refresh` of the client's own. The old credentials are valid until they expire.
  *
  * @param {Machine} machine
  * @param {number} now
  * @param {Frame} refusal
  */
 export function onRefreshRefused(machine: Machine, now: number, { code, retry_ms: retryMs }: Frame): void;
-/** What is known of the next token. */
+/** The state of the next token. */
 export class Credentials {
     /**
      * @param {import('../config.js').Config} config
@@ -61,26 +62,26 @@ export class Credentials {
     constructor(config: import("../config.js").Config, random: () => number, wallClock: () => number);
     patienceMs: number;
     wallClock: () => number;
-    /** The pauses between tries on a connection that stands. */
+    /** The pauses between tries while the connection is open. */
     backoff: Backoff;
-    /** When to fetch the next token, on a connection that stands. */
+    /** When to fetch the next token while the connection is open. */
     fetchAt: number;
-    /** Until when the token that was asked for is to be there; `Infinity` if none was asked for. */
+    /** Until when the requested token must arrive; `Infinity` if none was requested. */
     until: number;
-    /** Tokens that came since the last welcome. */
+    /** Tokens that arrived since the last welcome. */
     renewals: number;
     get isFetching(): boolean;
-    /** When something is due, on a connection that stands. */
+    /** When something is due while the connection is open. */
     get deadline(): number;
     /**
-     * The server has accepted credentials, and said when they expire.
+     * Plans the next fetch: the server has accepted credentials, and announced when they expire.
      *
      * @param {number} now
      * @param {number | null | undefined} expires milliseconds since the Unix epoch
      */
     plan(now: number, expires: number | null | undefined): void;
     /**
-     * It did not work out: the next try follows after a pause.
+     * Records a failure: the next try follows after a pause.
      *
      * @param {number} now
      * @param {number} [atLeast] milliseconds

@@ -1,5 +1,5 @@
 /**
- * Whether a command may be carried out twice without harm, if it is not known whether it was carried out once.
+ * Whether a command can be carried out twice without harm.
  *
  * @param {Frame} body
  */
@@ -10,39 +10,42 @@ export function isIdempotent(body: Frame): boolean;
  * @typedef {import('../wire/codec.js').Encoded} Encoded
  */
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
- * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
+ * The origin of a command, which gets the answer: the application, or the client itself, to greet,
+ * to resume subscriptions, to repair a gap in `room`, to send a checkpoint or a heartbeat, or to
+ * send a new token.
  *
  * @typedef {'user' | 'hello' | 'resume' | 'gapRepair' | 'checkpoint' | 'ping' | 'refresh'} Origin
  */
 /**
- * A command that has no answer yet.
+ * An unanswered command.
  *
  * @typedef {object} Pending
  * @property {Frame} body without its number
  * @property {Origin} origin
- * @property {number} tries how often it was tried again because the server said so
- * @property {import('./pace.js').Flown | undefined} written the message with which it was written on this connection
+ * @property {number} tries how often it was retried after a retryable refusal
+ * @property {import('./pace.js').Flown | undefined} written the message that contained it on this
+ *   connection
  */
 /**
- * Why nothing is written to a target now: the first send that was refused, and until when.
+ * Why nothing is written to a target at present: the first send that was refused, and until when.
  *
  * @typedef {{by: number, until: number, paced: boolean}} Held
  */
 /**
- * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of them can be carried out twice
+ * without harm.
  *
  * @typedef {{frames: Encoded[], bytes: number, idempotent: boolean}} Batch
  */
 /**
- * What the server allows.
+ * The server's limits.
  *
- * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page: number, rooms: number,
- *   depth: number, values: number}} ServerLimits
+ * @typedef {{message_bytes: number, content_bytes: number, batch: number, in_flight: number, page:
+ *   number, rooms: number, depth: number, values: number}} ServerLimits
  */
-/** All commands without an answer, in the order in which they were asked. */
+/** All unanswered commands, in the order of the calls. */
 export class Flight {
-    /** @param {number} slowest bytes per second of the slowest uplink that is not taken for a dead one */
+    /** @param {number} slowest bytes per second of the slowest uplink that does not count as dead */
     constructor(slowest: number);
     slowest: number;
     pace: Pace;
@@ -69,50 +72,52 @@ export class Flight {
      */
     write(now: number, body: Frame, origin: Origin, codec: Codec): [number, Encoded];
     /**
-     * The command was answered, so that it has arrived.
+     * Records that the command was answered, and so has arrived.
      *
      * @param {number} now
      * @param {number} id
      */
     arrived(now: number, id: number): void;
     /**
-     * The command was answered for good.
+     * Removes a command with a final answer.
      *
      * @param {number} id
      */
     settle(id: number): Pending | undefined;
     /**
-     * A send was refused for now. It keeps its number, and so its turn, and nothing is written to its target before `at`; if an
-     * earlier one was refused as well, that one's pause counts. If that was `paced`, refused for the rate, the longest pause counts:
-     * the pauses of those behind it cover all of them.
+     * Puts back a send that was refused retryably. It keeps its number, and so its order, and nothing
+     * is written to its target before `at`. If an earlier send is refused as well, its pause counts.
+     * For refusals for the rate (`paced`) the longest pause counts: the pauses of later refusals
+     * cover all of them.
      *
      * @param {number} id
-     * @param {number} at when to try again
+     * @param {number} at when to retry
      * @param {boolean} [paced]
      */
     retry(id: number, at: number, paced?: boolean): void;
     /**
-     * The connection is gone. What can be repeated safely waits for the next one; the rest of the application's commands is
-     * given back, and the client's own are forgotten: the next connection has its own.
+     * Handles the end of the connection. Idempotent commands wait for the next one; the other calls
+     * of the application are returned, and the client's own commands are dropped: the next connection
+     * has its own.
      *
-     * With `all`, the server closed because of something that was written: repeating it would only do it again. What would undo
-     * a later command (`undoes`) is given back too.
+     * With `all`, the server closed because of something that was written: a retry would close the
+     * next connection too. Commands that would undo a later one (`undoes`) are returned too.
      *
      * @param {boolean} all
      * @param {(body: Frame, id: number) => boolean} undoes
      * @returns {[number, Pending][]}
      */
     cut(all: boolean, undoes: (body: Frame, id: number) => boolean): [number, Pending][];
-    /** All commands of the application, given back because the client ends. */
+    /** Returns all commands of the application, because the client ends. */
     end(): [number, Pending][];
-    /** Whether the connection could be given up now without an outcome being unknown. */
+    /** Whether the connection could be dropped now without an unknown outcome. */
     isSafeToMove(): boolean;
-    /** Whether it is not known what has become of a command that changes the session's checkpoint. */
+    /** Whether the outcome of a command that changes the session's checkpoint is unknown. */
     mayHaveMovedCheckpoint(): boolean;
     /** @param {(pending: Pending) => boolean} test */
     every(test: (pending: Pending) => boolean): boolean;
     /**
-     * The newest `subscribe` or `unsubscribe` for this room that has no answer yet.
+     * Returns the newest unanswered `subscribe` or `unsubscribe` for this room.
      *
      * @param {string} room
      */
@@ -120,14 +125,17 @@ export class Flight {
         id: number;
         t: string;
     } | undefined;
-    /** The number of the oldest command without an answer that names rooms to subscribe to or to leave. */
+    /** The number of the oldest unanswered command that subscribes to or unsubscribes from rooms. */
     oldestSubscribing(): number;
-    /** How many of the application's commands fulfil `test`. @param {(body: Frame) => boolean} test */
+    /**
+     * Returns how many of the application's commands fulfil `test`.
+     * @param {(body: Frame) => boolean} test
+     */
     count(test: (body: Frame) => boolean): number;
-    /** When something may be written to a target that is held and of which no answer is awaited. */
+    /** Returns when a held target with no unanswered writes may be written to. */
     deadline(): number;
     /**
-     * Whether no earlier send to the target of this one is without an answer.
+     * Whether all earlier sends to this send's target are answered.
      *
      * @param {number} id
      */
@@ -135,8 +143,8 @@ export class Flight {
     /** @param {string} target */
     isUnderWay(target: string): boolean;
     /**
-     * The next message to write, within what the server and the pace of its answers allow; undefined if there is nothing to
-     * write now. Commands that can never be written land in `refused`.
+     * Returns the next message to write, within the server's limits and the pace; undefined if there
+     * is nothing to write now. Commands that can never be written are added to `refused`.
      *
      * @param {number} now
      * @param {ServerLimits} limits
@@ -145,7 +153,10 @@ export class Flight {
      * @returns {Batch | undefined}
      */
     batch(now: number, limits: ServerLimits, codec: Codec, refused: [number, ImError][]): Batch | undefined;
-    /** Targets whose pause is over, and to which nothing is under way any more, take sends again. @param {number} now */
+    /**
+     * Releases targets whose pause is over and that have no unanswered writes.
+     * @param {number} now
+     */
     releaseTargets(now: number): void;
     countWritten(): number;
 }
@@ -153,12 +164,13 @@ export type Frame = import("../wire/value.js").Frame;
 export type Codec = import("../wire/codec.js").Codec;
 export type Encoded = import("../wire/codec.js").Encoded;
 /**
- * Who wants to know the answer: the application, or the client itself to greet, to subscribe to rooms again, to repair a gap in
- * `room`, to tell how far rooms have arrived, to hear whether the server is still there, to show a new token.
+ * The origin of a command, which gets the answer: the application, or the client itself, to greet,
+ * to resume subscriptions, to repair a gap in `room`, to send a checkpoint or a heartbeat, or to
+ * send a new token.
  */
 export type Origin = "user" | "hello" | "resume" | "gapRepair" | "checkpoint" | "ping" | "refresh";
 /**
- * A command that has no answer yet.
+ * An unanswered command.
  */
 export type Pending = {
     /**
@@ -167,16 +179,17 @@ export type Pending = {
     body: Frame;
     origin: Origin;
     /**
-     * how often it was tried again because the server said so
+     * how often it was retried after a retryable refusal
      */
     tries: number;
     /**
-     * the message with which it was written on this connection
+     * the message that contained it on this
+     * connection
      */
     written: import("./pace.js").Flown | undefined;
 };
 /**
- * Why nothing is written to a target now: the first send that was refused, and until when.
+ * Why nothing is written to a target at present: the first send that was refused, and until when.
  */
 export type Held = {
     by: number;
@@ -184,7 +197,8 @@ export type Held = {
     paced: boolean;
 };
 /**
- * Frames to write as one message. `idempotent`: whether all of it may be carried out twice without harm.
+ * Frames to write as one message. `idempotent`: whether all of them can be carried out twice
+ * without harm.
  */
 export type Batch = {
     frames: Encoded[];
@@ -192,7 +206,7 @@ export type Batch = {
     idempotent: boolean;
 };
 /**
- * What the server allows.
+ * The server's limits.
  */
 export type ServerLimits = {
     message_bytes: number;

@@ -1,5 +1,5 @@
 /**
- * The first words of a connection: greeting, and asking for the rooms.
+ * The first messages of a connection: the greeting and the resume.
  *
  * @module
  */
@@ -8,15 +8,15 @@
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 /**
- * Greets, and asks for the rooms in the same flight.
+ * Sends the greeting, and the resume of all rooms in the same message.
  *
  * @param {Machine} machine
  * @param {number} now
  */
 export function greet(machine: Machine, now: number): void;
 /**
- * Asks for all rooms, after `first` (the greeting) in the same message. Those that are where the server's checkpoint has them
- * need not be named.
+ * Writes the resume of all rooms, after `first` (the greeting) in the same message. Rooms whose
+ * cursor equals the server's checkpoint need not be named.
  *
  * @param {Machine} machine
  * @param {number} now
@@ -24,7 +24,7 @@ export function greet(machine: Machine, now: number): void;
  */
 export function writeResume({ traits, rooms, flight, outputs }: Machine, now: number, first?: import("../wire/codec.js").Encoded): void;
 /**
- * The server has answered the greeting: the connection stands.
+ * Handles the welcome: the connection is open.
  *
  * @param {Machine} machine
  * @param {number} now

@@ -1,32 +1,32 @@
 /**
- * What is known of one transport at this server.
+ * The state of one transport at this server.
  *
  * @typedef {{worked: boolean, failures: number, pauseMs: number, until: number}} Rung
  */
 export class Ladder {
     /**
      * @param {Transport[]} order the best first, at least one
-     * @param {number} upgradeMs for how long a transport is passed over at first
+     * @param {number} upgradeMs how long a transport is passed over the first time
      */
     constructor(order: Transport[], upgradeMs: number);
     order: import("../links/link.js").Transport[];
     upgradeMs: number;
     /** @type {Map<Transport, Rung>} */
     rungs: Map<Transport, Rung>;
-    /** @type {Set<Transport>} Those that failed since one worked. */
+    /** @type {Set<Transport>} Transports that failed since one worked. */
     failing: Set<Transport>;
     /** @param {Transport} name */
     rung(name: Transport): Rung;
     /**
-     * The transport for the next try.
+     * Returns the transport for the next try.
      *
      * @param {number} now
      * @returns {Transport}
      */
     choose(now: number): Transport;
     /**
-     * It was tried, and carried nothing. `unfit`: it is known to be at fault, however often it has worked. `isQuick`: it was
-     * refused at once, so that another try costs no time.
+     * Records that a try carried nothing. `unfit`: the transport is known to be at fault, however
+     * often it has worked. `isQuick`: it was refused at once, so that another try costs no time.
      *
      * @param {Transport} name
      * @param {boolean} unfit
@@ -34,7 +34,7 @@ export class Ladder {
      */
     failed(name: Transport, unfit: boolean, isQuick?: boolean): void;
     /**
-     * It works. Better ones that failed before it are passed over for a time.
+     * Records that the transport works. Better ones that failed before it are passed over for a time.
      *
      * @param {number} now
      * @param {Transport} name
@@ -46,7 +46,8 @@ export class Ladder {
      */
     passOver(now: number, name: Transport): void;
     /**
-     * When a better transport than this one is to be tried again, and which; undefined if it is the best.
+     * Returns which better transport than this one is to be tried again, and when; undefined if this
+     * is the best.
      *
      * @param {Transport} name
      * @returns {{at: number, name: Transport} | undefined}
@@ -56,10 +57,11 @@ export class Ladder {
         name: Transport;
     } | undefined;
     /**
-     * What another client of the same server need not find out again.
+     * Returns the state for another client of the same server.
      *
      * @param {number} now
-     * @returns {Record<string, [number, number]>} for how many milliseconds each is passed over, of how many
+     * @returns {Record<string, [number, number]>} the milliseconds for which each is still passed
+     *   over, and the whole time
      */
     save(now: number): Record<string, [number, number]>;
     /**
@@ -70,7 +72,7 @@ export class Ladder {
 }
 export type Transport = import("../links/link.js").Transport;
 /**
- * What is known of one transport at this server.
+ * The state of one transport at this server.
  */
 export type Rung = {
     worked: boolean;

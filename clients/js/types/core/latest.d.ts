@@ -1,4 +1,4 @@
-/** The state of one room as far as the server has told it, and a snapshot that is still arriving. */
+/** A room's state as the server has sent it, and a snapshot that is still arriving. */
 export class RoomState {
     /** @type {string | undefined} */
     generation: string | undefined;
@@ -14,17 +14,18 @@ export class RoomState {
      */
     update(update: StateUpdate): boolean;
     /**
-     * The server's state has this generation now. What is held of another one is dropped.
+     * Sets the generation of the server's state. Values of another one are dropped.
      *
      * @param {string} generation
      * @returns {boolean} whether something was dropped
      */
     setGeneration(generation: string): boolean;
     /**
-     * Takes a part of a snapshot. With the last part, gives all keys that have a value now.
+     * Adds a part of a snapshot. With the last part, returns all keys that have a value.
      *
-     * Within one generation the newer of two values stays, whichever side has it. Another generation replaces all that
-     * was held: updates may have been lost, and stamps given out again.
+     * Within one generation the newer of two values wins, whether it comes from an update or the
+     * snapshot. Another generation replaces all held values: updates may have been lost, and stamps
+     * assigned twice.
      *
      * @param {string} generation
      * @param {StateUpdate[]} entries
@@ -44,8 +45,8 @@ export type StateUpdate = {
     value?: import("../wire/value.js").Value;
 };
 /**
- * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are tombstones: of those the
- * oldest are purged first.
+ * One key per name, each with the greatest stamp. At most 65,536 keys, of which at most 1,024 are
+ * tombstones: of those the oldest are purged first.
  */
 declare class StateMap {
     /** @type {Map<string, StateUpdate>} */

@@ -5,7 +5,8 @@ export class Machine {
      * @param {Identity} setup.identity
      * @param {Session} [setup.session]
      * @param {() => number} setup.random from 0 to 1; draws the pauses between tries
-     * @param {() => number} setup.wallClock milliseconds since the Unix epoch, for the expiry of credentials only
+     * @param {() => number} setup.wallClock milliseconds since the Unix epoch, for the expiry of
+     *   credentials only
      */
     constructor({ config, identity, session, random, wallClock }: {
         config: import("../config.js").Config;
@@ -28,7 +29,7 @@ export class Machine {
     traits: Traits | undefined;
     /** @type {Cause} */
     cause: Cause;
-    /** Of the server's state, as far as is known. */
+    /** The generation of the server's state, if known. */
     generation: string;
     flight: Flight;
     rooms: Rooms;
@@ -44,13 +45,13 @@ export class Machine {
     /** Whether there is a connection, or one is being opened. */
     get hasConnection(): boolean;
     /**
-     * Begins, or tries again.
+     * Starts, or tries again.
      *
      * @param {number} now
      */
     start(now: number): void;
     /**
-     * A connection stands: greets, and asks for the rooms in the same flight.
+     * The connection is open: sends the greeting, and the resume of all rooms in the same message.
      *
      * @param {number} now
      * @param {Traits} traits
@@ -64,7 +65,7 @@ export class Machine {
      */
     onLost(now: number, cause: Cause): void;
     /**
-     * No answer comes on this connection any more.
+     * Drops the connection's state: no more answers come.
      *
      * @param {boolean} all
      * @param {Cause} cause
@@ -76,7 +77,7 @@ export class Machine {
      */
     failUnknown(commands: [number, import("./flight.js").Pending][], { code, message }: Cause): void;
     /**
-     * Whether and when to come back.
+     * Decides whether and when to reconnect.
      *
      * @param {number} now
      * @param {Cause} cause
@@ -84,21 +85,22 @@ export class Machine {
      */
     decide(now: number, cause: Cause, wasOnline: boolean): void;
     /**
-     * The token that was asked for, or null if there will be none. On a connection that stands it is shown at once.
+     * Handles the requested token, or null if there will be none. On an open connection it is sent at
+     * once.
      *
      * @param {number} now
      * @param {string | null} token
      */
     onToken(now: number, token: string | null): void;
     /**
-     * The token could not be fetched this time.
+     * Handles a failed fetch of a token.
      *
      * @param {number} now
      * @param {string} why
      */
     onNoToken(now: number, why: string): void;
     /**
-     * The application asks for this. The answer comes as an output under the number returned.
+     * Queues a call of the application. The answer comes as an output under the returned number.
      *
      * @param {Frame} body a command without its number
      * @throws {ImError} if it is refused before it is sent
@@ -107,7 +109,7 @@ export class Machine {
     /** @param {Frame} body */
     check(body: Frame): void;
     /**
-     * A value that no server takes is refused here: on the wire it would cost the connection.
+     * Refuses a value that no server accepts: on the wire it would cost the connection.
      *
      * @param {import('../wire/value.js').Value} value
      * @param {string} [mid]
@@ -119,33 +121,34 @@ export class Machine {
      * @param {Cause} [cause]
      */
     end(cause?: Cause): void;
-    /** When `onTime` is to be called, if nothing else happens before; `Infinity` if never. */
+    /** When `onTime` is due, if nothing else happens before; `Infinity` if never. */
     get deadline(): number;
     /** @param {number} now */
     onTime(now: number): void;
     /**
-     * The machine woke up, the page is shown again, or the network changed: finds out at once how things stand.
+     * The machine woke up, the page is shown again, or the network changed: checks the connection at
+     * once.
      *
      * @param {number} now
      */
     onWake(now: number): void;
     /**
-     * Moves to another link that stands ready, in mid-stream: what has no answer is sent again there, and rooms go on from
+     * Moves to another open link: unanswered commands are sent again there, and rooms continue from
      * their cursors.
      *
      * @param {number} now
-     * @returns {boolean} false if it must not be now: something is under way that could not be repeated
+     * @returns {boolean} false, without effect, while a non-idempotent command is in flight
      */
     onMove(now: number): boolean;
     /**
-     * A message arrived.
+     * Handles a message.
      *
      * @param {number} now
      * @param {Message} message
      */
     onMessage(now: number, message: Message): void;
     /**
-     * Something was heard from the server that is no message.
+     * Records a sign of life of the server that is no message.
      *
      * @param {number} now
      */
@@ -157,7 +160,7 @@ export class Machine {
      */
     flush(now: number): void;
     /**
-     * Leaves the connection, for a reason of the client's own.
+     * Ends the connection, for a reason of the client's own.
      *
      * @param {number} now
      * @param {Cause} cause

@@ -18,7 +18,7 @@ export function onMessage(machine: Machine, now: number, message: Message): void
  */
 export function flush(machine: Machine, now: number): void;
 /**
- * Asks whether the server is still there. An answer that is awaited already is awaited no longer than `within`.
+ * Sends a heartbeat. An answer that is awaited already is awaited no longer than `within`.
  *
  * @param {Machine} machine
  * @param {number} now

@@ -5,11 +5,11 @@
  */
 export function onPush(machine: Machine, now: number, frame: Frame): void;
 /**
- * Looks at pushes that no answer is to come before any more.
+ * Applies waiting pushes once no answer is due before them any more.
  *
  * @param {Machine} machine
  * @param {number} now
- * @param {boolean} isDone whether what they waited for was carried out
+ * @param {boolean} isDone whether the awaited command was carried out
  */
 export function releaseEarly(machine: Machine, now: number, isDone: boolean): void;
 /**
@@ -17,10 +17,11 @@ export function releaseEarly(machine: Machine, now: number, isDone: boolean): vo
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 /**
- * Pushes of rooms whose `subscribe` or `resume` has no answer yet, on links where pushes come by another way than answers. They wait
- * for the answer: before it nothing says whether they belong to this subscription or to an earlier one.
+ * Pushes of rooms whose `subscribe` or `resume` is unanswered, on links where pushes and answers
+ * are separate. They wait for the answer: before it they may belong to this subscription or to an
+ * earlier one.
  *
- * Of a room of which one had to be dropped, what is missing is asked for after the answer.
+ * If one had to be dropped, the room's missing events are requested after the answer.
  */
 export class EarlyPushes {
     /** @param {number} most pushes that wait, of all rooms together */
@@ -35,7 +36,7 @@ export class EarlyPushes {
     /** @param {Frame} frame */
     add(frame: Frame): void;
     /**
-     * The pushes of a room, which are held no longer.
+     * Removes and returns the waiting pushes of a room.
      *
      * @param {string} room
      */
@@ -43,7 +44,7 @@ export class EarlyPushes {
         frames: Frame[];
         isCut: boolean;
     };
-    /** The connection is gone. */
+    /** The connection has ended. */
     clear(): void;
 }
 export type Machine = import("./machine.js").Machine;

@@ -1,7 +1,7 @@
 /**
  * @param {Frame} frame
- * @returns {boolean} false for a kind that is not known and to be ignored
- * @throws {WireError} if a field is missing or bad
+ * @returns {boolean} false for an unknown kind, which is to be ignored
+ * @throws {WireError} if a field is missing or invalid
  */
 export function checkPush(frame: Frame): boolean;
 /**

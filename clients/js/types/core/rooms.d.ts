@@ -1,23 +1,28 @@
 /**
- * What the checkpoint has of a room after this answer. Where history was trimmed, or begins anew, that is the server's affair.
+ * The checkpoint's cursor of a room after this answer; unknown after a trim or a change of epoch.
  *
  * @param {RoomStatus} status
  * @returns {Cursor | undefined}
  */
 export function keptBy(status: RoomStatus): Cursor | undefined;
-/** All rooms with a subscription. */
+/** All subscribed rooms. */
 export class Rooms {
     /** @type {Map<string, SubscribedRoom>} */
     map: Map<string, SubscribedRoom>;
-    /** @type {number | undefined} The revision of the server's checkpoint, as far as it is known. */
+    /**
+     * @type {number | undefined} The revision of the server's checkpoint, as far as it is known.
+     */
     rev: number | undefined;
-    /** Whether the session's checkpoint may have rooms at all. */
+    /** Whether the session's checkpoint may contain rooms at all. */
     mayHold: boolean;
-    /** Whether that checkpoint may still have a room that was denied or left since. */
+    /** Whether that checkpoint may still contain a room that was denied or unsubscribed since. */
     hasStray: boolean;
-    /** Rooms whose cursor may be another one than the checkpoint's; of all rooms, if that is not known. @type {Set<string>} */
+    /**
+     * Rooms whose cursor may differ from the checkpoint's; all rooms, if that is not known.
+     * @type {Set<string>}
+     */
     moved: Set<string>;
-    /** When the server was last told how far rooms have arrived. */
+    /** When the last checkpoint was sent. */
     checkpointedAt: number;
     checkpointPending: boolean;
     /** @param {string} room */
@@ -26,8 +31,8 @@ export class Rooms {
         seq: number;
     } | undefined;
     /**
-     * The cursors to name in a resume, in frames of bounded size: those that differ from the checkpoint, or all if that is not
-     * known.
+     * Returns the cursors to name in a resume, in frames of bounded size: those that differ from the
+     * checkpoint, or all if the checkpoint is not known.
      */
     toResume(): [string, string, number][][];
     /**
@@ -41,31 +46,34 @@ export class Rooms {
      * @returns {[string, string, number][]}
      */
     cursorsOf(rooms: string[]): [string, string, number][];
-    /** The server told its checkpoint's revision. Answers may come in another order than they were given. @param {number} rev */
+    /**
+     * Sets the revision of the server's checkpoint. Answers may arrive out of order.
+     * @param {number} rev
+     */
     learnRev(rev: number): void;
-    /** Nothing is known of the server's checkpoint any more. */
+    /** Drops all knowledge of the server's checkpoint. */
     dropCheckpoint(): void;
     /**
-     * When the server is to be told how far rooms have arrived: so many differ from its checkpoint that coming back would take
-     * more than a small message.
+     * Returns when a checkpoint is due: so many rooms differ from the server's that a resume would
+     * take more than a small message.
      *
      * @param {import('../config.js').Config} config
      */
     nextCheckpoint({ checkpointRooms, checkpointMs }: import("../config.js").Config): number;
     /**
-     * The cursors for a checkpoint that is on its way from now on.
+     * Returns the cursors for a checkpoint that is sent now.
      *
      * @param {number} now
      */
     toConfirm(now: number): [string, string, number][];
     /**
-     * The server has kept these cursors.
+     * Records that the server has stored these cursors.
      *
      * @param {[string, string, number][]} cursors
      */
     confirmed(cursors: [string, string, number][]): void;
     /**
-     * What the checkpoint has of this room.
+     * Records the checkpoint's cursor of this room.
      *
      * @param {string} room
      * @param {Cursor | undefined} kept
@@ -73,46 +81,48 @@ export class Rooms {
     compare(room: string, kept: Cursor | undefined): void;
     /** @param {string} room */
     remove(room: string): void;
-    /** The connection is gone, and with it every question about a room. */
+    /** Handles the end of the connection, which drops all requests about rooms. */
     cut(): void;
     /**
-     * The one rule of reading: whether the event is the next one of its room. The cursor moves to it if so. Otherwise it is a
-     * redelivery, or a gap is noted and will be asked for.
+     * The one rule of reading: whether the event is the next one of its room. If so, the cursor moves
+     * to it. Otherwise it is redelivered and dropped, or a gap is recorded, to be repaired.
      *
      * @param {number} now
      * @param {RoomEvent} event
      */
     take(now: number, event: RoomEvent): boolean;
     /**
-     * Rooms to ask for again now, each with its cursor. The caller says with `asked` by which command.
+     * Returns the rooms to request now, each with its cursor. The caller confirms the command with
+     * `asked`.
      *
      * @param {number} now
      */
     gaps(now: number): [string, SubscribedRoom][];
-    /** When the next room is to be asked for again. */
+    /** When the next room is to be requested. */
     nextGap(): number;
     /**
-     * A command asks where `room` stands.
+     * Records that a command requests `room`.
      *
      * @param {string} id
      * @param {number} by
      */
     asked(id: string, by: number): void;
     /**
-     * A command asks where all rooms stand that nothing else asks for.
+     * Records that a command requests all rooms without another request.
      *
      * @param {number} by
      */
     askedRest(by: number): void;
     /**
-     * The command's answer left rooms out: ask for each by itself, a little later.
+     * Handles rooms that the command's answer left out: each is requested by itself, a little later.
      *
      * @param {number} now
      * @param {number} by
      */
     unanswered(now: number, by: number): void;
     /**
-     * The command was refused for now: ask for its rooms again, `retryMs` later at the earliest, by a `resume` if it was one.
+     * Handles a retryable refusal of the command: its rooms are requested again, `retryMs` later at
+     * the earliest, by a `resume` if the command was one.
      *
      * @param {number} now
      * @param {number} by
@@ -120,43 +130,45 @@ export class Rooms {
      * @param {boolean} [wasResume]
      */
     refused(now: number, by: number, retryMs?: number, wasResume?: boolean): void;
-    /** The rooms that the command asked for, which are asked for no longer. @param {number} by */
+    /** Removes and returns the rooms that the command requested. @param {number} by */
     askedBy(by: number): SubscribedRoom[];
     /**
-     * The server's state has this generation. Gives the rooms whose state was dropped, because it had another one.
+     * Sets the generation of the server's state. Returns the rooms whose state was of another one and
+     * was dropped.
      *
      * @param {string} generation
      */
     setGeneration(generation: string): string[];
     /**
-     * The answer to a `subscribe` of the application: it wants to be where the answer says, even if it was further.
+     * Handles the answer to a `subscribe` of the application: the cursor moves to the answer's, even
+     * backwards.
      *
      * @param {number} now
      * @param {RoomStatus} status
-     * @returns {boolean} whether the application must be told
+     * @returns {boolean} whether the application must be notified
      */
     subscribed(now: number, status: RoomStatus): boolean;
     /**
-     * The answer to what the client itself asked with the command `by`. Rooms that it does not know it has left since, or they
-     * were denied: only the application subscribes to rooms.
+     * Handles the answer to the client's own command `by`. Rooms that are unknown here were
+     * unsubscribed or denied since: only the application subscribes to rooms.
      *
      * @param {number} now
      * @param {number} by
      * @param {RoomStatus} status
-     * @returns {boolean} whether the application must be told
+     * @returns {boolean} whether the application must be notified
      */
     answered(now: number, by: number, status: RoomStatus): boolean;
     /**
-     * A room answers in another way from now on, or again. The cursor never goes back within an epoch: what the server repeats
-     * is dropped.
+     * Applies a new status of a room. The cursor never moves back within an epoch: redelivered events
+     * are dropped.
      *
      * @param {number} now
      * @param {RoomStatus} status
-     * @returns {boolean} whether the application must be told
+     * @returns {boolean} whether the application must be notified
      */
     moves(now: number, status: RoomStatus): boolean;
     /**
-     * Keeps a room that is `denied` for now only, to be asked for again with its cursor.
+     * Keeps a room whose `denied` is retryable, to be requested again with its cursor.
      *
      * @param {number} now
      * @param {RoomStatus} status
@@ -170,7 +182,7 @@ export class Rooms {
     change(now: number, status: RoomStatus): boolean;
 }
 /**
- * the last event that a reader has
+ * the last event that a subscriber has
  */
 export type Cursor = {
     epoch: string;

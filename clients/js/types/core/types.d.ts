@@ -5,7 +5,8 @@ export type RoomStatus = import("./rooms.js").RoomStatus;
 export type RoomEvent = import("./rooms.js").RoomEvent;
 export type StateUpdate = import("./latest.js").StateUpdate;
 /**
- * Who the client says it is. `renewable`: whether the shell can fetch another token when this one is refused.
+ * The client's identity. `renewable`: whether the shell can fetch another token when this one is
+ * refused.
  */
 export type Identity = {
     token?: string;
@@ -15,16 +16,16 @@ export type Identity = {
     client: string;
 };
 /**
- * A session to go on with, as a reply to `hello` gave it. The secret is as secret as a password.
+ * A session to resume, as a reply to `hello` returned it. The secret is as sensitive as a password.
  */
 export type Session = {
     session: string;
     secret: string;
 };
 /**
- * How a connection carries frames. `duplex`: commands and pushes travel in one stream, so that statuses in replies stand
- * in their place among the pushes. Without it pushes come by a way of their own, and those of a room that is being asked for
- * wait for the answer.
+ * How a connection carries frames. `duplex`: commands and pushes share one stream, so that statuses
+ * in replies are in order with the pushes. Without it pushes are separate, and those of a room that
+ * is being requested wait for the answer.
  */
 export type Traits = {
     codec: Codec;
@@ -46,8 +47,8 @@ export type AppendAck = {
     duplicate: boolean;
 };
 /**
- * Something for the shell to do. `idempotent`: whether the whole message may be carried out twice without harm. `nudge`: the link
- * is to find out whether it still works, and to show new credentials.
+ * An action for the shell. `idempotent`: whether the whole message can be carried out twice without
+ * harm. `nudge`: the link is to check whether it still works, and to send new credentials.
  */
 export type Output = {
     do: "connect";
@@ -72,7 +73,7 @@ export type Output = {
     error?: import("../error.js").ImError;
 };
 /**
- * Something that the application should know, in the order in which it happened.
+ * An event for the application. Events come in the order in which they happened.
  */
 export type ClientEvent = {
     type: "event";
@@ -103,14 +104,14 @@ export type ClientEvent = {
     type: "closed";
 } & Cause);
 /**
- * `idle`: nobody has asked for a connection. `connecting`: one is being opened. `greeting`: the hello is written, the
- * welcome awaited. `online`. `waiting`: the next try comes at `until`. `renewing`: the next try needs another token.
- * `ended`: over.
+ * `idle`: not started. `connecting`: a connection is being opened. `greeting`: the hello was
+ * written, the welcome is awaited. `online`. `waiting`: the next try is due at `until`. `renewing`:
+ * the next try needs another token. `ended`.
  */
 export type Phase = "idle" | "connecting" | "greeting" | "online" | "waiting" | "renewing" | "ended";
 /**
- * What is known of a connection that stands: since when, how often the server wants to hear something, when something was
- * last heard and written, and until when a heartbeat is to be answered.
+ * The state of an open connection: since when, how often the server expects a frame, when something
+ * was last received and written, and until when a heartbeat must be answered.
  */
 export type Online = {
     since: number;

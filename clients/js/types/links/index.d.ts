@@ -1,6 +1,7 @@
 /**
- * The addresses of a service. An `http:` or `https:` address is the prefix of all transports, with WebSocket at `ws` under
- * it. A `ws:` or `wss:` address is that of WebSocket alone; if it ends in `/ws`, the others lie beside it.
+ * Returns the addresses of a service. An `http:` or `https:` address is the prefix of all
+ * transports, with WebSocket at `ws` under it. A `ws:` or `wss:` address is of WebSocket alone; if
+ * it ends in `/ws`, the others are beside it.
  *
  * @param {string} url in a browser also relative to the page
  * @returns {Addresses}
@@ -8,7 +9,7 @@
  */
 export function addressesOf(url: string): Addresses;
 /**
- * The transports to choose from.
+ * Returns the transports to choose from.
  *
  * @param {Addresses} addresses
  * @param {Transport | 'auto' | Transport[]} wanted
@@ -44,7 +45,8 @@ export type Transport = import("./link.js").Transport;
 export type Link = import("./link.js").Link;
 export type LinkEvents = import("./link.js").LinkEvents;
 /**
- * Where a service is. `http` is the prefix under which the HTTP transports lie, without a slash at its end.
+ * The addresses of a service. `http` is the prefix of the HTTP transports, without a slash at its
+ * end.
  */
 export type Addresses = {
     ws: string;

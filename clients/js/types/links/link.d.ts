@@ -6,20 +6,23 @@
  * @typedef {import('../wire/value.js').Frame} Frame
  */
 /**
- * Why a link is lost. `unfit`: this transport does not seem to work here. `isPassing`: what failed on the way may be gone the
- * next moment, a gateway's 502, say, and is no sign against the transport.
+ * Why a link was lost. `unfit`: this transport does not seem to work here. `isPassing`: the failure
+ * may pass in a moment (for example a gateway's 502), and does not count against the transport.
  *
  * @typedef {Cause & {unfit?: boolean, isPassing?: boolean}} LinkCause
  */
-/** @typedef {'ws' | 'sse' | 'poll' | 'short'} Transport WebSocket, Server-Sent Events, long polling, short polling */
 /**
- * What a link tells.
+ * @typedef {'ws' | 'sse' | 'poll' | 'short'} Transport WebSocket, Server-Sent Events, long polling,
+ *   short polling
+ */
+/**
+ * Events of a link.
  *
  * @typedef {object} LinkEvents
- * @property {() => void} open it can carry the greeting
+ * @property {() => void} open the link can send the greeting
  * @property {(message: Message) => void} message
- * @property {() => void} heard something that is no message
- * @property {() => void} steady pushes have been seen to come through. Links that are duplex need not say it.
+ * @property {() => void} heard a sign of life that is no message
+ * @property {() => void} steady pushes have arrived. Duplex links need not call it.
  * @property {(cause: LinkCause) => void} lost
  */
 /**
@@ -27,41 +30,43 @@
  * @property {string} transport
  * @property {Traits} traits
  * @property {() => void} open
- * @property {(message: Message, idempotent?: boolean) => void} send what it sends arrives in order or not at all; with
- *   `idempotent` the link may send it again where it is not known whether it has arrived
- * @property {(session: Session) => void} welcome the greeting was answered: this is the session
- * @property {() => void} nudge finds out now whether it still works
- * @property {() => void} close without a word to the events
+ * @property {(message: Message, idempotent?: boolean) => void} send messages arrive in order or not
+ *   at all; with `idempotent` the link may send the message again if its arrival is not known
+ * @property {(session: Session) => void} welcome the greeting was answered with this session
+ * @property {() => void} nudge checks now whether the link still works
+ * @property {() => void} close without any event
  */
 /**
- * What the links need from their surroundings, so that tests can bring their own.
+ * What links need from their environment, so that tests can replace it.
  *
  * @typedef {object} Env
- * @property {() => number} now milliseconds of a clock that never goes back and counts sleep
+ * @property {() => number} now milliseconds of a monotonic clock that counts sleep
  * @property {() => number} wallClock milliseconds since the Unix epoch
  * @property {() => number} random from 0 to 1
  * @property {(callback: () => void, ms: number) => any} setTimeout
  * @property {(timer: any) => void} clearTimeout
  * @property {typeof fetch} fetch
- * @property {() => Promise<any>} webSocket gives the constructor
+ * @property {() => Promise<any>} webSocket returns the constructor
  */
 /**
- * Why a request was refused: the code in its body, or what its status says. 4xx and 5xx without a code come from
- * something in between.
+ * Returns why a request was refused: the code in its body, or the meaning of its status. 4xx and
+ * 5xx without a code come from a proxy.
  *
  * @param {Response} response
  * @returns {Promise<LinkCause>}
  */
 export function causeOf(response: Response): Promise<LinkCause>;
 /**
- * What a link that gives up tells: something in between is at fault, unless the server refused, or it may pass.
+ * Returns the cause that a link reports when it is lost: unfit, unless the server refused, or the
+ * failure may pass.
  *
  * @param {LinkCause} cause
  * @returns {LinkCause}
  */
 export function finalCause(cause: LinkCause): LinkCause;
 /**
- * Whether a refusal says something about the transport: those with a code come from the server itself.
+ * Whether a refusal comes from the server itself, and so says nothing about the transport: it has a
+ * code.
  *
  * @param {Cause} cause
  */
@@ -74,32 +79,33 @@ export type Session = import("../core/types.js").Session;
 export type Message = import("../wire/codec.js").Message;
 export type Frame = import("../wire/value.js").Frame;
 /**
- * Why a link is lost. `unfit`: this transport does not seem to work here. `isPassing`: what failed on the way may be gone the
- * next moment, a gateway's 502, say, and is no sign against the transport.
+ * Why a link was lost. `unfit`: this transport does not seem to work here. `isPassing`: the failure
+ * may pass in a moment (for example a gateway's 502), and does not count against the transport.
  */
 export type LinkCause = Cause & {
     unfit?: boolean;
     isPassing?: boolean;
 };
 /**
- * WebSocket, Server-Sent Events, long polling, short polling
+ * WebSocket, Server-Sent Events, long polling,
+ *   short polling
  */
 export type Transport = "ws" | "sse" | "poll" | "short";
 /**
- * What a link tells.
+ * Events of a link.
  */
 export type LinkEvents = {
     /**
-     * it can carry the greeting
+     * the link can send the greeting
      */
     open: () => void;
     message: (message: Message) => void;
     /**
-     * something that is no message
+     * a sign of life that is no message
      */
     heard: () => void;
     /**
-     * pushes have been seen to come through. Links that are duplex need not say it.
+     * pushes have arrived. Duplex links need not call it.
      */
     steady: () => void;
     lost: (cause: LinkCause) => void;
@@ -109,29 +115,29 @@ export type Link = {
     traits: Traits;
     open: () => void;
     /**
-     * what it sends arrives in order or not at all; with
-     * `idempotent` the link may send it again where it is not known whether it has arrived
+     * messages arrive in order or not
+     * at all; with `idempotent` the link may send the message again if its arrival is not known
      */
     send: (message: Message, idempotent?: boolean) => void;
     /**
-     * the greeting was answered: this is the session
+     * the greeting was answered with this session
      */
     welcome: (session: Session) => void;
     /**
-     * finds out now whether it still works
+     * checks now whether the link still works
      */
     nudge: () => void;
     /**
-     * without a word to the events
+     * without any event
      */
     close: () => void;
 };
 /**
- * What the links need from their surroundings, so that tests can bring their own.
+ * What links need from their environment, so that tests can replace it.
  */
 export type Env = {
     /**
-     * milliseconds of a clock that never goes back and counts sleep
+     * milliseconds of a monotonic clock that counts sleep
      */
     now: () => number;
     /**
@@ -146,7 +152,7 @@ export type Env = {
     clearTimeout: (timer: any) => void;
     fetch: typeof fetch;
     /**
-     * gives the constructor
+     * returns the constructor
      */
     webSocket: () => Promise<any>;
 };

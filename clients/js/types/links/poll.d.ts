@@ -1,13 +1,14 @@
 /**
- * Pushes down by polling, commands up by POST. Nothing counts as received before the next poll names its position, so a
- * response that was lost is simply asked for again.
+ * Pushes by polling, commands by POST. Pushes count as received only when the next poll names their
+ * position, so a lost response is requested again.
  *
  * @implements {Link}
  */
 export class PollLink implements Link {
     /**
-     * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup `holdMs`: how long the
-     *   server may hold a poll, 0 for short polling; `pauseMs`: between two short polls that bring nothing
+     * @param {ConstructorParameters<typeof Uplink>[0] & {holdMs: number, pauseMs: number}} setup
+     *   `holdMs`: how long the server may hold a poll, 0 for short polling; `pauseMs`: between two
+     *   short polls that return nothing
      * @param {LinkEvents} events
      */
     constructor(setup: ConstructorParameters<typeof Uplink>[0] & {
@@ -35,10 +36,10 @@ export class PollLink implements Link {
     tries: Tries;
     /** @type {string | undefined} */
     position: string | undefined;
-    /** @type {AbortController | undefined} The poll under way. */
+    /** @type {AbortController | undefined} The poll in progress. */
     poll: AbortController | undefined;
     askedAt: number;
-    /** Whether the next poll is to follow at once, whatever this one brings. */
+    /** Whether the next poll is due at once, whatever this one returns. */
     isDue: boolean;
     timer: any;
     isDone: boolean;
@@ -48,7 +49,7 @@ export class PollLink implements Link {
     /** @param {import('./link.js').Session} session */
     welcome(session: import("./link.js").Session): void;
     nudge(): void;
-    /** Does not sit out the pause between two short polls. One that is under way may have been answered before. */
+    /** Skips the pause between two short polls. A poll in progress may have been answered before. */
     soon(): void;
     /** @param {number} ms */
     wait(ms: number): void;

@@ -1,5 +1,6 @@
 /**
- * An event stream as it arrives in pieces (HTML standard, section 9.2.6): gives messages and marks in their order.
+ * Parser of an event stream (HTML standard, section 9.2.6) in pieces: returns messages and ids in
+ * order.
  */
 export class EventStreamParser {
     /**
@@ -28,7 +29,7 @@ export class EventStreamParser {
     id: string | undefined;
     /**
      * @param {Uint8Array} bytes
-     * @throws {Error} if it is no UTF-8, or a line is too long
+     * @throws {Error} if the stream is not UTF-8, or a line is too long
      */
     push(bytes: Uint8Array): void;
     /** @param {string} line */

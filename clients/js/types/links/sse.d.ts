@@ -5,14 +5,16 @@
  * @typedef {import('../config.js').Config} Config
  */
 /**
- * Pushes down as an event stream, commands up by POST. The stream is read with `fetch` rather than `EventSource`, which
- * can send no headers and exists in browsers only. A stream that breaks is taken up again from the last position.
+ * Pushes by an event stream, commands by POST. The stream is read with `fetch` rather than
+ * `EventSource`, which sends no headers and exists in browsers only. A stream that breaks is
+ * reopened from the last position.
  *
  * @implements {Link}
  */
 export class EventStreamLink implements Link {
     /**
-     * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}} setup
+     * @param {ConstructorParameters<typeof Uplink>[0] & {config: Pick<Config, 'firstByteMs' | 'heartbeatMs'>}}
+     *   setup
      * @param {LinkEvents} events
      */
     constructor(setup: ConstructorParameters<typeof Uplink>[0] & {
@@ -39,13 +41,13 @@ export class EventStreamLink implements Link {
     /** @type {string | undefined} */
     position: string | undefined;
     retryMs: number;
-    /** A stream on which nothing came for so long, heartbeats included, is taken up anew. */
+    /** A stream that is silent for this long, heartbeats included, is reopened. */
     silenceMs: number;
-    /** Whether the server has said how often its heart beats. */
+    /** Whether the server has announced its heartbeat interval. */
     isInformed: boolean;
-    /** Whether something has come on the stream that is being read. */
+    /** Whether something has arrived on the current stream. */
     isFlowing: boolean;
-    /** @type {AbortController | undefined} The stream that is being read. */
+    /** @type {AbortController | undefined} The current stream. */
     stream: AbortController | undefined;
     timer: any;
     isDone: boolean;
@@ -62,10 +64,12 @@ export class EventStreamLink implements Link {
      * @returns {Promise<LinkCause>} why it ended
      */
     readUntilEnd(stream: AbortController): Promise<LinkCause>;
-    /** Asks the server how often its heart beats. Where that fails, the next stream asks again. */
+    /**
+     * Requests the server's heartbeat interval. After a failure, the next stream requests it again.
+     */
     learn(): Promise<void>;
     /**
-     * Silence that lasts too long ends the stream. If nothing has ever come, something in between holds it back.
+     * Ends the stream after too long a silence. If nothing has ever arrived, a proxy buffers it.
      *
      * @param {number} ms
      */

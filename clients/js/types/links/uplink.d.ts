@@ -1,5 +1,5 @@
 /**
- * Why a request failed that has no response.
+ * The cause of a request that failed without a response.
  *
  * @param {string} what
  * @param {unknown} error
@@ -14,11 +14,11 @@ export function failure(what: string, error: unknown): LinkCause;
  */
 export function messageOf(response: Response): Promise<Message>;
 /**
- * Commands up by POST, one request at a time so that they arrive in order; the replies are the response. At most as many
- * messages wait as the server allows commands in flight.
+ * Commands by POST, one request at a time so that they arrive in order; the response has the
+ * replies. At most as many messages wait as the server allows commands in flight.
  *
- * A request that fails on its way (a gateway's 502, a broken connection) is sent again after a short pause, if all of it may be
- * carried out twice. Only when that fails as well is the link lost.
+ * A request that fails on its way (a gateway's 502, a broken connection) is retried after a short
+ * pause, if all of it can be carried out twice. Only when retries fail as well is the link lost.
  */
 export class Uplink {
     /**
@@ -66,7 +66,7 @@ export class Uplink {
     aborter: AbortController;
     /**
      * @param {Message} message
-     * @param {boolean} [idempotent] whether all of it may be carried out twice
+     * @param {boolean} [idempotent] whether all of it can be carried out twice
      */
     send(message: Message, idempotent?: boolean): void;
     next(): Promise<void>;
@@ -90,11 +90,12 @@ export class Uplink {
     } | {
         cause: LinkCause;
     }>;
-    /** The headers that every request carries. */
+    /** Returns the headers of every request. */
     headers(): Record<string, string>;
     /**
-     * A request that ends with its signal, and with a `patienceMs` also with the link, or when for so long neither the response
-     * begins nor more of it comes. Without one it is a stream, which whoever reads it ends.
+     * A request that is aborted by its signal. With `patienceMs` it is also aborted with the link, or
+     * after so long without a piece of the response. Without it the response is a stream, which its
+     * reader ends.
      *
      * @param {string} path under the prefix
      * @param {RequestInit} init
@@ -103,13 +104,13 @@ export class Uplink {
     request(path: string, init: RequestInit, patienceMs?: number): Promise<Response>;
     close(): void;
 }
-/** Counts how often requests broke without one coming through in between. */
+/** Counts failures in a row, without a success in between. */
 export class Tries {
     failed: number;
     hasWorked: boolean;
     worked(): void;
     /**
-     * The pause before the next try in milliseconds; undefined if there is to be none.
+     * Returns the pause before the next try in milliseconds; undefined after the last one.
      *
      * @param {LinkCause} cause
      */

@@ -12,7 +12,10 @@ export class NodeWebSocket {
     onmessage: ((event: {
         data: string | ArrayBuffer;
     }) => void) | null;
-    /** Called when bytes come, also parts of a message. Browsers have nothing like it. @type {(() => void) | null} */
+    /**
+     * Called when bytes arrive, also parts of a message. Not in browsers.
+     * @type {(() => void) | null}
+     */
     onprogress: (() => void) | null;
     /** @type {((event: {message: string}) => void) | null} */
     onerror: ((event: {
@@ -81,6 +84,6 @@ export class NodeWebSocket {
     write(opcode: number, payload: Buffer): void;
     /** @param {number} [code] */
     close(code?: number): undefined;
-    /** The other side has its time to close; then it is cut. */
+    /** Waits a bounded time for the peer's close, then cuts the socket. */
     bury(): void;
 }

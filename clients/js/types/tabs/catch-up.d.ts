@@ -1,9 +1,9 @@
 /**
- * A tab wants to subscribe to a room, from a cursor or from its head.
+ * Subscribes a tab to a room, from a cursor or from its head.
  *
  * @param {Hub} hub
  * @param {Peer} peer
- * @param {number} id of the command that asks; nothing is sent to the tab before its answer
+ * @param {number} id of the command; nothing is sent to the tab before its answer
  * @param {string} room
  * @param {string | undefined} epoch
  * @param {number | undefined} since
@@ -12,7 +12,7 @@
  */
 export function subscribe(hub: Hub, peer: Peer, id: number, room: string, epoch: string | undefined, since: number | undefined): Promise<Frame>;
 /**
- * All of a room's state.
+ * Returns all of a room's state.
  *
  * @param {Hub} hub
  * @param {string} room
@@ -20,12 +20,13 @@ export function subscribe(hub: Hub, peer: Peer, id: number, room: string, epoch:
  */
 export function stateOf(hub: Hub, room: string): Frame;
 /**
- * Sends a tab what it lacks of a room: the event, if it is the next one, or else what history has.
+ * Sends a tab what it lacks of a room: the event, if it is the next one, otherwise pages of
+ * history.
  *
  * @param {Hub} hub
  * @param {Peer} peer
  * @param {string} room
- * @param {RoomEvent} [event] that has just come
+ * @param {RoomEvent} [event] that has just arrived
  */
 export function forward(hub: Hub, peer: Peer, room: string, event?: RoomEvent): void;
 export type Hub = import("./hub.js").Hub;

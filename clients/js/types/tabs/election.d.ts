@@ -1,5 +1,6 @@
 /**
- * Who holds the connection: the tab that holds the lock `im/<name>`. It is let go when the tab is closed or crashes.
+ * Leader election: the tab that holds the lock `im/<name>` holds the connection. Closing or a crash
+ * of the tab releases it.
  */
 export class Election {
     /**
@@ -7,7 +8,7 @@ export class Election {
      * @param {string} setup.name
      * @param {string} setup.tab
      * @param {LockManager} setup.locks
-     * @param {() => (() => void)} setup.lead begins to lead, and gives what ends that
+     * @param {() => (() => void)} setup.lead starts to lead, and returns what ends that
      */
     constructor({ name, tab, locks, lead }: {
         name: string;
@@ -22,13 +23,14 @@ export class Election {
     /** Whether this tab leads. */
     isLeader: boolean;
     /**
-     * Settles when the tab's own lock is held. As long as it is, the hub knows that this tab lives.
+     * Settles when the tab's own lock is held. While it is held, the hub knows that this tab is
+     * alive.
      *
      * @type {Promise<void>}
      */
     alive: Promise<void>;
     /**
-     * Waits for the lead and takes it, now with `steal`.
+     * Waits for the lock and leads; with `steal`, at once.
      *
      * @param {LockOptions} options
      */
@@ -40,7 +42,7 @@ export class Election {
      *
      * @param {string} lock
      * @param {LockOptions} options
-     * @param {() => (() => void)} begin gives what ends it
+     * @param {() => (() => void)} begin returns what ends it
      */
     hold(lock: string, options: LockOptions, begin: () => (() => void)): Promise<void>;
     leave(): void;

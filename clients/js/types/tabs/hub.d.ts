@@ -4,7 +4,8 @@ export class Hub {
      * @param {object} setup
      * @param {string} setup.name
      * @param {import('./channel.js').TabsEnv} setup.tabs
-     * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect makes the connection to the server
+     * @param {(onEvent: (event: ClientEvent) => void) => Shell} setup.connect opens the connection to
+     *   the server
      */
     constructor({ name, tabs, connect }: {
         name: string;
@@ -15,12 +16,12 @@ export class Hub {
     tabs: import("./channel.js").TabsEnv;
     /** @type {Map<string, Peer>} */
     peers: Map<string, Peer>;
-    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is about to subscribe to. */
+    /** @type {Map<string, Promise<Frame>>} Rooms that the hub is subscribing to. */
     subscribing: Map<string, Promise<Frame>>;
     leaving: AbortController;
-    /** @type {Frame | undefined} The server's welcome, while the connection stands. */
+    /** @type {Frame | undefined} The server's welcome, while the connection is open. */
     welcome: Frame | undefined;
-    /** @type {Cause | undefined} Why it is over for good. */
+    /** @type {Cause | undefined} Why the client has ended. */
     ended: Cause | undefined;
     fromTabs: BroadcastChannel;
     shell: import("../shell.js").Shell;
@@ -34,20 +35,20 @@ export class Hub {
      */
     onOpen(tab: string, conn: number, known: Peer | undefined): void;
     /**
-     * Tells a tab that this hub does not know its connection: one that an earlier hub had, say.
+     * Tells a tab that this hub does not know its connection, for example one to an earlier hub.
      *
      * @param {string} tab
      * @param {number} conn
      */
     disown(tab: string, conn: number): void;
-    /** Notices the tab's end by the lock that it holds as long as it lives. @param {Peer} peer */
+    /** Detects the tab's end by the lock that it holds while it is alive. @param {Peer} peer */
     watch(peer: Peer): Promise<void>;
     /**
      * @param {Peer} peer
      * @param {Cause} [cause]
      */
     remove(peer: Peer, cause?: Cause): void;
-    /** Ends the subscription to a room that no tab is subscribed to any more. @param {string} room */
+    /** Unsubscribes from a room without subscribed tabs. @param {string} room */
     release(room: string): void;
     /**
      * @param {Peer} peer

@@ -1,5 +1,5 @@
 /**
- * To the tab that holds the connection.
+ * The link to the tab that holds the connection.
  *
  * @implements {Link}
  */
@@ -10,7 +10,7 @@ export class TabLink implements Link {
      * @param {string} setup.tab
      * @param {import('./channel.js').TabsEnv} setup.tabs
      * @param {import('../links/link.js').Env} setup.env
-     * @param {Promise<void>} setup.alive before that the hub would take this tab for a dead one
+     * @param {Promise<void>} setup.alive before it settles, the hub would count this tab as dead
      * @param {() => void} setup.usurp takes the lead from a hub that does not answer
      * @param {LinkEvents} events
      */

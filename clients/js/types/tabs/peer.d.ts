@@ -3,12 +3,13 @@
  * @typedef {import('../core/rooms.js').Cursor} Cursor
  */
 /**
- * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
- * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
+ * A tab's subscription to a room: the last event that was sent to it (undefined until known), the
+ * command that asked for it until answered, whether it is catching up from history, and whether it
+ * needs all of the state again.
  *
  * @typedef {{sent?: Cursor, asked?: number, isBusy: boolean, needsState: boolean}} TabSubscription
  */
-/** A tab, as the hub sees it. */
+/** A tab, seen by the hub. */
 export class Peer {
     /**
      * @param {string} tab
@@ -24,27 +25,31 @@ export class Peer {
     sent: number;
     acked: number;
     isGone: boolean;
-    /** @type {Frame | undefined} A greeting that waits until the connection stands. */
+    /** @type {Frame | undefined} A greeting that waits until the connection is open. */
     hello: Frame | undefined;
     /** @type {(() => void)[]} */
     waiting: (() => void)[];
-    /** Whether it takes more pushes. Replies are bounded by what it asks, and always go. */
+    /**
+     * Whether more pushes may be sent. Replies are bounded by the tab's requests, and are always
+     * sent.
+     */
     get hasRoom(): boolean;
     /** @param {Frame[]} frames */
     send(frames: Frame[]): void;
     /** @param {number} n messages that have arrived */
     ack(n: number): void;
-    /** Waits until it takes more, or is gone. */
+    /** Waits until more may be sent, or the tab is gone. */
     room(): Promise<void>;
     open(): void;
-    /** @param {import('../core/types.js').Cause} [cause] for the tab, if it is to be told */
+    /** @param {import('../core/types.js').Cause} [cause] to be sent to the tab, if given */
     end(cause?: import("../core/types.js").Cause): void;
 }
 export type Frame = import("../wire/value.js").Frame;
 export type Cursor = import("../core/rooms.js").Cursor;
 /**
- * A room that a tab follows: the last event that was sent there (undefined until that is known), the command that asked for
- * it until that is answered, whether it is being fed from history, and whether it is to get all of the state anew.
+ * A tab's subscription to a room: the last event that was sent to it (undefined until known), the
+ * command that asked for it until answered, whether it is catching up from history, and whether it
+ * needs all of the state again.
  */
 export type TabSubscription = {
     sent?: Cursor;

@@ -4,7 +4,7 @@
  */
 export function encode(value: Value): Uint8Array;
 /**
- * The head of a list of so many values, which are to follow.
+ * Returns the head of a list of so many values, which are to follow.
  *
  * @param {number} length
  */

@@ -1,5 +1,5 @@
 /**
- * Sets a member also where its name is `__proto__`.
+ * Sets a member, also one named `__proto__`.
  *
  * @param {{[key: string]: Value}} map
  * @param {string} key
@@ -9,24 +9,25 @@ export function put(map: {
     [key: string]: Value;
 }, key: string, value: Value): void;
 /**
- * Whether a text has no lone surrogates, and so is what UTF-8 can say.
+ * Whether a text has no lone surrogates, and so can be encoded in UTF-8.
  *
  * @param {string} text
  */
 export function isWellFormed(text: string): boolean;
 /**
- * A deep copy of what an application handed over, so that it cannot change any more: the same message id must mean the
- * same content. Members that are `undefined` are left out, `-0` becomes `0`, array buffers and views become bytes.
+ * Returns a deep copy of an application's value, so that later changes have no effect: one message
+ * id must mean one content. Members that are `undefined` are left out, `-0` becomes `0`, array
+ * buffers and views become bytes.
  *
  * @param {unknown} value
  * @param {number} [depth] at most 64
  * @returns {Value}
- * @throws {WireError} for what is no value: functions, class instances, NaN, lone surrogates …
+ * @throws {WireError} if it is not a value: functions, class instances, NaN, lone surrogates …
  */
 export function toValue(value: unknown, depth?: number): Value;
 /**
- * How large a value is: its bytes as MessagePack in the shortest form, how deep it nests, and its values as JSON counts
- * them. This is what servers hold contents against.
+ * Returns the size of a value: its bytes as MessagePack in the shortest form, its depth, and its
+ * values as JSON counts them. Servers apply their limits for contents to these.
  *
  * @param {Value} value
  * @returns {{bytes: number, depth: number, values: number}}
@@ -48,10 +49,11 @@ export function utf8Length(text: string): number;
  */
 export function fromUtf8(bytes: Uint8Array): string;
 /**
- * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53 − 1) is a float.
+ * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53
+ * − 1) is a float.
  *
  * @typedef {null | boolean | number | string | Uint8Array | ValueList | ValueMap} Value
- * @typedef {any[]} ValueList of values; JSDoc cannot say so without going round in a circle
+ * @typedef {any[]} ValueList of values; JSDoc cannot express the recursion
  * @typedef {{[key: string]: Value}} ValueMap
  */
 /**
@@ -59,18 +61,18 @@ export function fromUtf8(bytes: Uint8Array): string;
  *
  * @typedef {{[key: string]: any}} Frame
  */
-/** Something that cannot be put on the wire, or was found there and makes no sense. */
+/** The error of a value that cannot be encoded, or of invalid input. */
 export class WireError extends Error {
     /**
      * @param {string} message
-     * @param {number} [code] what a server would say to it
+     * @param {number} [code] the code that a server would answer with
      */
     constructor(message: string, code?: number);
     code: number;
 }
 /**
- * Bounds on what is decoded. A client takes what its server sends; the defaults are only there so that a broken server
- * cannot fill its memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
+ * Bounds for decoding. The defaults are generous, only to keep a faulty server from filling the
+ * memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
  *
  * @typedef {{bytes: number, depth: number, values: number, batch: number}} Limits
  */
@@ -88,15 +90,17 @@ export class Counter {
     enter(depth: number): void;
 }
 /**
- * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53 − 1) is a float.
+ * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53
+ * − 1) is a float.
  */
 export type Value = null | boolean | number | string | Uint8Array | ValueList | ValueMap;
 /**
- * of values; JSDoc cannot say so without going round in a circle
+ * of values; JSDoc cannot express the recursion
  */
 export type ValueList = any[];
 /**
- * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53 − 1) is a float.
+ * Null, boolean, finite number, well-formed text, bytes, a list or a map. An integer beyond ±(2^53
+ * − 1) is a float.
  */
 export type ValueMap = {
     [key: string]: Value;
@@ -108,8 +112,8 @@ export type Frame = {
     [key: string]: any;
 };
 /**
- * Bounds on what is decoded. A client takes what its server sends; the defaults are only there so that a broken server
- * cannot fill its memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
+ * Bounds for decoding. The defaults are generous, only to keep a faulty server from filling the
+ * memory. Bytes of one message, depth of nesting, values (as SPEC counts them), frames of a batch.
  */
 export type Limits = {
     bytes: number;

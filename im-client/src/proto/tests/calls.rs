@@ -1,5 +1,5 @@
-//! Subscribing and unsubscribing against a model of a server, under random interleavings of calls, answers and cuts: the
-//! last call wins.
+//! Subscribing and unsubscribing against a model of a server, under random interleavings of calls,
+//! answers and cuts: the last call wins.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,26 +10,26 @@ use crate::config::Checkpoints;
 
 const ROOMS: [&str; 3] = ["a", "b", "c"];
 
-/// What happens next.
+/// One step of a run.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The application subscribes, from the head or from the beginning.
+    /// The application subscribes, from the head or from the start of the log.
     Subscribe(usize, bool),
     Unsubscribe(usize),
-    /// Somebody writes to a room.
+    /// Another user writes to a room.
     Publish(usize),
     /// The server reads the client's next message.
     Read,
     /// The client reads what the server has written.
     Deliver,
-    /// Two replies that the server has written change places.
+    /// Two replies that the server has written are swapped.
     Swap,
-    /// An event is lost on its way, so that the client has a gap to fill.
+    /// An event is lost in transit, so that the client has a gap to repair.
     Lose,
     /// The server refuses the next subscription.
     Refuse,
     Cut,
-    /// The server forgets the session.
+    /// The server drops the session.
     Drop,
 }
 
@@ -49,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A server with one session. Replies and pushes travel in one stream.
+/// A server with one session. Replies and pushes share one stream.
 #[derive(Default)]
 struct Server {
     heads: BTreeMap<RoomId, u64>,
@@ -58,7 +58,8 @@ struct Server {
     checkpoint: BTreeMap<RoomId, u64>,
     subscribers: BTreeMap<RoomId, u64>,
     refuses: bool,
-    /// Nothing was subscribed on this connection: what comes first begins anew.
+    /// Nothing was subscribed on this connection yet: the first subscription replaces the session's
+    /// rooms.
     unconfirmed: bool,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
@@ -153,7 +154,7 @@ struct World {
     server: Server,
     /// The application's calls in their order.
     calls: Vec<(CommandId, RoomId, bool)>,
-    /// The seqs that the application received, by room, since that room was last placed.
+    /// The seqs that the application received, by room, since the room's cursor was last set.
     received: Vec<(RoomId, u64)>,
 }
 
@@ -261,7 +262,7 @@ impl World {
         }
     }
 
-    /// The rooms whose last call that was not refused subscribes.
+    /// The rooms whose last unrefused call subscribes.
     fn wanted(&self) -> BTreeSet<RoomId> {
         let refused = |id| self.rig.replies.iter().any(|(to, reply)| *to == id && reply.is_err());
         let mut wanted = BTreeSet::new();
@@ -285,7 +286,8 @@ impl World {
         let kept: BTreeSet<_> = self.server.checkpoint.keys().cloned().collect();
         assert_eq!(kept, wanted, "the server's checkpoint");
         assert_eq!(self.rig.replies.len(), self.calls.len(), "one answer to each call");
-        // The first shows what was lost at the end, and the second comes to those who subscribe.
+        // The first event reveals a loss at the end, and the second is delivered to all
+        // subscriptions.
         for _ in 0..2 {
             self.received.clear();
             self.server.heads.values_mut().for_each(|head| *head += 1);
@@ -301,7 +303,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Whatever the interleaving, exactly the rooms whose last call subscribes are subscribed, here and at the server.
+    /// In any interleaving, exactly the rooms whose last call subscribes are subscribed, here and
+    /// at the server.
     #[test]
     fn last_call_wins_in_any_interleaving(steps in proptest::collection::vec(step(), 0..60)) {
         let mut world = World::new();
@@ -313,7 +316,7 @@ proptest! {
     }
 }
 
-/// Rooms that were subscribed and left leave nothing behind.
+/// Rooms that were subscribed and unsubscribed leave no state behind.
 #[test]
 fn rooms_that_were_left_are_released() {
     let mut rig = Rig::online(Config { checkpoints: Checkpoints::Manual, ..Config::default() });

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Checkpoints, Reconnect};
 
-/// The clock on the wall when a rig connects.
+/// The wall clock when a rig connects.
 const WALL: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 fn config() -> Config {
@@ -14,7 +14,7 @@ fn identity(token: Option<&str>) -> Identity {
     Identity { token: token.map(Secret::new), refreshable: true, ..Identity::default() }
 }
 
-/// A rig that is welcome with credentials for so long.
+/// A rig that was welcomed with credentials that last this long.
 fn welcome_for(lasting: Duration) -> Rig {
     let mut rig = Rig::with(config(), identity(Some("t1")), Saved::default());
     rig.machine.on_clock(rig.now, WALL);
@@ -33,7 +33,7 @@ impl Rig {
         self.pump();
     }
 
-    /// Lets time pass until credentials are fetched, and returns how long that took.
+    /// Advances the time until a fetch of credentials is due, and returns how long that took.
     fn until_fetched(&mut self) -> Duration {
         let (since, fetches) = (self.now, self.fetches);
         while self.fetches == fetches {
@@ -48,7 +48,7 @@ impl Rig {
         self.now - since
     }
 
-    /// The `refresh` that was written, which has to be the only command.
+    /// Returns the written `refresh`, which must be the only command.
     fn refresh(&mut self) -> (CommandId, Secret) {
         let mut written = self.written();
         assert_eq!(names(&written), ["refresh"]);
@@ -82,7 +82,7 @@ fn short_credentials_refresh_at_half_time() {
     assert_eq!(rig.until_fetched(), Duration::from_secs(10));
 }
 
-/// A source that fails, or a server that refuses, is tried again; the connection stands.
+/// A failing source or a refusing server is retried; the connection stays open.
 #[test]
 fn failed_refresh_is_tried_again_online() {
     let mut rig = welcome_for(Duration::from_secs(600));
@@ -100,7 +100,7 @@ fn failed_refresh_is_tried_again_online() {
     assert_eq!((rig.fetches, rig.disconnects), (3, 0));
 }
 
-/// A source that never returns is asked again after the time that it has.
+/// A source that never returns is called again after its time limit.
 #[test]
 fn silent_token_source_is_asked_again() {
     let mut rig = welcome_for(Duration::from_secs(600));
@@ -112,7 +112,7 @@ fn silent_token_source_is_asked_again() {
     assert_eq!(rig.refresh().1.expose(), "t2");
 }
 
-/// The reply to a call that was overtaken by a later one plans nothing.
+/// The reply to an overtaken call plans nothing.
 #[test]
 fn overtaken_refresh_does_not_plan() {
     let mut rig = welcome_for(Duration::from_secs(600));
@@ -136,7 +136,7 @@ fn source_is_asked_before_first_connection() {
     assert_eq!(hello.token, Some(Secret::new("t1")));
 }
 
-/// A source that fails between two connections delays the next one, and ends nothing.
+/// A source that fails between two connections delays the next one, but does not end the client.
 #[test]
 fn failed_source_delays_the_next_connection() {
     let mut rig = welcome_for(Duration::from_secs(600));

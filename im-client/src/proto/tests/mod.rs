@@ -1,4 +1,5 @@
-//! The state machine, with a server played by hand (`rules`) and by a small model (`model`).
+//! Tests of the state machine, with explicit server messages (`rules`) and against a small model
+//! (`model`).
 
 mod calls;
 mod credentials;
@@ -80,11 +81,11 @@ fn welcome(resumed: bool) -> Welcome {
     }
 }
 
-/// A machine, the time, and what it wanted done.
+/// A machine, the time, and its outputs.
 struct Rig {
     machine: Machine,
     now: Instant,
-    /// What was written and not looked at, by message.
+    /// Written commands that the test has not read yet, by message.
     messages: Vec<Vec<Command>>,
     replies: Vec<(CommandId, Result<Reply, Error>)>,
     connects: usize,
@@ -112,7 +113,7 @@ impl Rig {
         rig
     }
 
-    /// A rig that is connected and welcome.
+    /// A rig that is connected and welcomed.
     fn online(config: Config) -> Self {
         let mut rig = Self::new(config);
         rig.welcomed(false);
@@ -139,7 +140,7 @@ impl Rig {
         }
     }
 
-    /// Connects and answers the greeting. Gives what came with it in the same flight.
+    /// Connects and answers the greeting. Returns the other commands of the same message.
     fn welcomed(&mut self, resumed: bool) -> Vec<Command> {
         self.machine.on_connected();
         let mut flight = self.written();
@@ -149,7 +150,7 @@ impl Rig {
         flight
     }
 
-    /// All commands written since the last look.
+    /// Returns all commands written since the last call.
     fn written(&mut self) -> Vec<Command> {
         self.pump();
         std::mem::take(&mut self.messages).into_iter().flatten().collect()
@@ -169,7 +170,7 @@ impl Rig {
         self.refuse_for(id, code, Duration::ZERO);
     }
 
-    /// Refuses and says when to come again.
+    /// Refuses a command with a `retry_ms`.
     fn refuse_for(&mut self, id: CommandId, code: Code, wait: Duration) {
         let (message, retry_after) = ("no".into(), Some(wait).filter(|wait| !wait.is_zero()));
         let refusal = ErrorReply { id: Some(id), code: code.number(), message, retry_after };
@@ -185,7 +186,7 @@ impl Rig {
         self.pump();
     }
 
-    /// Follows a room from a cursor, with the server's consent.
+    /// Subscribes to a room from a cursor; the server accepts.
     fn subscribe(&mut self, name: &str, cursor: Cursor, rev: u64) {
         let id = self.ask(CommandBody::Subscribe { room: room(name), since: Some(cursor) });
         self.written();
@@ -204,10 +205,10 @@ impl Rig {
         self.pump();
     }
 
-    /// Loses the connection and begins the next one.
+    /// Cuts the connection and opens the next one.
     fn cut(&mut self) {
         self.lost(None);
-        let until = self.machine.deadline().expect("a try to come");
+        let until = self.machine.deadline().expect("a planned reconnection");
         self.pass(until - self.now);
     }
 
@@ -218,7 +219,7 @@ impl Rig {
         events
     }
 
-    /// The seqs of the durable events handed over since the last look.
+    /// Returns the seqs of the durable events delivered since the last call.
     fn seqs(&mut self) -> Vec<u64> {
         let seq = |event| {
             if let ClientEvent::Event(event) = event { Some(event.seq.get()) } else { None }
@@ -228,7 +229,7 @@ impl Rig {
 }
 
 impl Machine {
-    /// How much is held of commands and rooms.
+    /// Counts the commands and rooms that the machine holds.
     fn held(&self) -> (usize, usize, usize) {
         (self.flight.len(), self.rooms.len(), self.outputs.len() + self.events.len())
     }

@@ -1,4 +1,4 @@
-//! The client against a model of a server, under random cuts, repeats, losses and reordering.
+//! The client against a model of a server, under random cuts, redeliveries, losses and reordering.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,10 +9,10 @@ use crate::config::Checkpoints;
 
 const ROOMS: [&str; 2] = ["a", "b"];
 
-/// What happens next.
+/// One step of a run.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody else writes to a room.
+    /// Another user writes to a room.
     Publish(usize),
     /// The client sends to a room.
     Send(usize),
@@ -20,19 +20,19 @@ enum Step {
     Read,
     /// The client reads what the server has written.
     Deliver,
-    /// As that, and the same once more.
+    /// The same, and the frame is delivered twice.
     Twice,
-    /// What the server has written last is lost on the way: a server that is broken, not a network.
+    /// The last frame that the server has written is lost: a faulty server, not a network.
     Lose,
-    /// Two things that the server has written change places.
+    /// Two frames that the server has written are swapped.
     Swap,
-    /// The connection is cut, with all that is on its way.
+    /// The connection is cut, with all frames in flight.
     Cut,
-    /// The server forgets the session.
+    /// The server drops the session.
     Drop,
-    /// The server refuses the next send for the time being.
+    /// The server refuses the next send retryably.
     Refuse,
-    /// Some time passes.
+    /// Time passes.
     Wait,
 }
 
@@ -60,11 +60,11 @@ struct Server {
     session: bool,
     rev: u64,
     checkpoint: BTreeMap<RoomId, u64>,
-    /// How many sends it is about to refuse for the time being.
+    /// How many of the next sends are refused retryably.
     refusing: usize,
-    /// The sends that it refused, and that are to come again before others.
+    /// The refused sends that must be retried before others.
     awaited: HashMap<RoomId, MessageId>,
-    /// How far the connection's readers have been written to.
+    /// The cursors of the connection's subscriptions.
     subscribers: BTreeMap<RoomId, u64>,
     to_client: VecDeque<Value>,
     to_server: VecDeque<Vec<Command>>,
@@ -77,7 +77,7 @@ impl Server {
         log.len() as u64
     }
 
-    /// Writes all events that the readers have not been given.
+    /// Writes all events that the subscriptions lack.
     fn feed(&mut self) {
         for (room, reader) in &mut self.subscribers {
             let head = self.logs.get(room).map_or(0, |log| log.len() as u64);
@@ -193,7 +193,7 @@ impl World {
         self.collect();
     }
 
-    /// What the client has written is on its way; what it hands over is noted.
+    /// Puts the client's messages in flight, and records its events.
     fn collect(&mut self) {
         for event in self.rig.events() {
             if let ClientEvent::Event(event) = event {
@@ -227,7 +227,7 @@ impl World {
     }
 
     fn back_online(&mut self) {
-        let until = self.rig.machine.deadline().expect("a try to come");
+        let until = self.rig.machine.deadline().expect("a planned reconnection");
         self.rig.pass(until.saturating_duration_since(self.rig.now));
         self.connect();
     }
@@ -265,7 +265,8 @@ impl World {
         }
     }
 
-    /// Only pushes: the protocol promises one answer to each command on a connection that lives.
+    /// Loses pushes only: the protocol promises one answer to each command on a connection that
+    /// stays open.
     fn lose(&mut self) {
         if self
             .server
@@ -284,7 +285,8 @@ impl World {
         }
     }
 
-    /// Lets everything come to rest, with one more event in each room so that a lost last one is noticed.
+    /// Runs until nothing is in flight, with one more event in each room so that a lost last one is
+    /// detected.
     fn settle(&mut self) {
         for name in ROOMS {
             self.server.publish(&room(name), None);
@@ -295,7 +297,7 @@ impl World {
                 self.deliver(false);
             }
             if self.server.to_server.is_empty() {
-                // Whatever waits for its time has it now.
+                // Timers become due.
                 self.rig.pass(Duration::from_millis(500));
                 self.collect();
             }

@@ -1,4 +1,4 @@
-//! Each rule by itself.
+//! Tests of single rules of the state machine.
 
 use im_core::wire::{Disconnect, Signal, Snapshot, StateUpdate};
 use im_core::{NodeId, Stamp, StateKey};
@@ -167,7 +167,7 @@ fn duplicates_drop_and_gaps_repair_once() {
     }
     assert_eq!(rig.seqs(), [4, 5]);
     let asked = rig.written();
-    assert_eq!(names(&asked), ["subscribe"], "one question for one hole");
+    assert_eq!(names(&asked), ["subscribe"], "one request for one gap");
     assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(5)) });
     rig.reply(
         asked[0].id,
@@ -244,7 +244,7 @@ fn denied_room_stays_out_of_checkpoint() {
     rig.subscribe("a", at(3), 1);
     rig.subscribe("b", at(3), 2);
     rig.push(Push::Room(status("a", Status::Denied, None)));
-    // The answer to something else names the revision of a checkpoint that still has the room.
+    // The answer to another command contains the revision of a checkpoint that still has the room.
     rig.subscribe("b", at(3), 3);
     rig.cut();
     let flight = rig.welcomed(true);
@@ -255,7 +255,7 @@ fn denied_room_stays_out_of_checkpoint() {
     rig.cut();
     let flight = rig.welcomed(true);
     assert_eq!(flight[0].body, CommandBody::Resume { cursors: vec![], rev: Some(4) });
-    // An answer that denies it is the checkpoint's own.
+    // The answer that denies the room is about the checkpoint itself.
     let statuses = vec![status("b", Status::Denied, None)];
     rig.reply(flight[0].id, &Reply::Rooms { statuses, rev: 5, generation: 1 });
     rig.cut();
@@ -275,7 +275,8 @@ fn only_application_moves_cursor_back() {
     assert_eq!(rig.seqs(), [3]);
 }
 
-/// The events up to the server's cursor were not received, so only `gap` and `reset` move the client's cursor forward.
+/// The events up to the server's cursor were not received, so only `gap` and `reset` move the
+/// client's cursor forward.
 #[test]
 fn ok_beyond_cursor_is_gap() {
     let mut rig = Rig::online(manual());
@@ -325,7 +326,7 @@ fn resume_answer_matches_its_frame() {
         panic!("one frame has the revision")
     };
     let name = cursors[0].0.to_string();
-    // The checkpoint is behind what the second frame names, and its history was trimmed meanwhile.
+    // The checkpoint is behind the second frame's cursor, and its history was trimmed meanwhile.
     let gap = status(&name, Status::Gap, Some(at(1)));
     rig.reply(flight[0].id, &Reply::Rooms { statuses: vec![gap], rev: 600, generation: 1 });
     rig.reply(
@@ -377,7 +378,7 @@ fn catch_up_spaces_checkpoints() {
     }
     let first = rig.written().remove(0);
     rig.reply(first.id, &Reply::Checkpoint { rev: 2 });
-    // Never quiet for so long.
+    // The idle time never passes between two events.
     for n in 4..=12 {
         rig.pass(idle / 10);
         rig.push(Push::Event(event("a", n)));
@@ -438,8 +439,8 @@ fn a_full_queue_loses_nothing_durable() {
     for n in 1..=9 {
         rig.push(Push::Event(event("a", n)));
     }
-    assert!(!rig.machine.wants_input(), "the server is to feel it");
-    assert!(rig.written().is_empty(), "there is no room for an answer yet");
+    assert!(!rig.machine.wants_input(), "backpressure on the server");
+    assert!(rig.written().is_empty(), "the event queue is still full");
     assert_eq!(rig.seqs(), [1, 2, 3, 4]);
     let asked = rig.written();
     assert_eq!(asked[0].body, CommandBody::Subscribe { room: room("a"), since: Some(at(4)) });
@@ -497,15 +498,15 @@ fn retryable_refusal_resends_target_in_order() {
     rig.refuse(a, Code::Unknown);
     rig.ask(send("r", 4));
     rig.ask(send("elsewhere", 5));
-    assert_eq!(mids(&rig.written()), ["message-number-0005"], "only there the order is at stake");
+    assert_eq!(mids(&rig.written()), ["message-number-0005"], "only sends to that target wait");
     rig.pass(Duration::from_millis(100));
-    assert!(rig.written().is_empty(), "two have no answer yet");
-    assert!(rig.machine.deadline() > Some(rig.now), "there is nothing to do before they have");
+    assert!(rig.written().is_empty(), "two are unanswered");
+    assert!(rig.machine.deadline() > Some(rig.now), "nothing is due before they are answered");
     rig.refuse(b, Code::SenderOrder);
     assert!(rig.written().is_empty());
     rig.reply(c, &append_ack("r", 3));
     rig.pump();
-    assert_eq!(rig.messages.len(), 1, "without waiting for one another");
+    assert_eq!(rig.messages.len(), 1, "all in one message");
     assert_eq!(
         mids(&rig.written()),
         ["message-number-0001", "message-number-0002", "message-number-0004"]

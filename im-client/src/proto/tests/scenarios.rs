@@ -1,4 +1,5 @@
-//! The conversations in `wire/scenarios`, played to the state machine. Their README says how they are written.
+//! The conversations in `wire/scenarios`, played to the state machine. Their README says how they
+//! are written.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,13 +10,13 @@ use super::*;
 use crate::config::Checkpoints;
 use crate::refusal::generous;
 
-/// The clock on the wall when a scenario begins, unless it says otherwise.
+/// The wall clock at the start of a scenario, unless the scenario sets it.
 const WALL_MS: u64 = 1_767_225_600_000;
 
-/// What a client may lack, and this one does not.
+/// Optional features of clients that this client has.
 const FEATURES: [&str; 1] = ["rev"];
 
-/// All scenarios of this kind, by the names of their files.
+/// Returns all scenarios of this kind, by file name.
 pub(crate) fn scenarios(kind: &str) -> Vec<(String, Value)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../wire/scenarios");
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -44,7 +45,7 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).unwrap_or_default()
 }
 
-/// What the client did during a step.
+/// The client's outputs during a step.
 #[derive(Debug, Default)]
 struct Done {
     flags: Vec<&'static str>,
@@ -61,12 +62,12 @@ struct Player {
     done: Done,
     /// The numbers of commands by the scenario's names.
     numbers: HashMap<String, i64>,
-    /// What was written under a number, so that frames from the server can be completed.
+    /// The frame written under each number, to complete frames from the server.
     written: HashMap<i64, Value>,
     calls: HashMap<CommandId, String>,
-    /// The clock on the wall at the start.
+    /// The wall clock at the start.
     wall_ms: u64,
-    /// Where the scenario is, for people.
+    /// The current step, for failure messages.
     step: String,
 }
 
@@ -101,7 +102,7 @@ impl Player {
         self.machine.on_clock(self.now, wall);
     }
 
-    /// Moves the time, with every timer at its own.
+    /// Advances the time, running every timer at its deadline.
     fn pass(&mut self, until: Instant) {
         while let Some(at) = self.machine.deadline().filter(|at| *at <= until) {
             self.now = self.now.max(at);
@@ -160,7 +161,7 @@ impl Player {
         self.machine.on_message(self.now, &message, &mut |_| {});
     }
 
-    /// The frame with the fields that matter to nobody, and with numbers in place of names.
+    /// The frame with its irrelevant fields added, and with numbers in place of names.
     fn completed(&self, frame: &Value) -> Value {
         let Value::Map(mut map) = frame.clone() else { panic!("a frame is a map") };
         let id = text(frame, "id").map(|name| self.numbers[name]);
@@ -194,7 +195,7 @@ impl Player {
         with_defaults(map, &fields)
     }
 
-    /// Takes what the client did, and what it does because that was taken.
+    /// Reads the client's outputs and events, and those that follow from reading them.
     fn collect(&mut self) {
         loop {
             self.take_outputs();
@@ -382,11 +383,11 @@ fn notification(event: ClientEvent) -> Value {
     }
 }
 
-/// Every conversation in `wire/scenarios` goes as it is written there.
+/// Every conversation in `wire/scenarios` runs as written.
 #[test]
 fn conversations_go_as_written() {
     let scenarios = scenarios("conversation");
-    assert!(scenarios.len() > 1, "no scenarios were found");
+    assert!(scenarios.len() > 1, "found no scenarios");
     for (name, scenario) in scenarios {
         let needs = list(&scenario, "needs").iter().filter_map(Value::as_text);
         if !needs.into_iter().all(|need| FEATURES.contains(&need)) {

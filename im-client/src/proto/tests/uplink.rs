@@ -1,17 +1,17 @@
-//! A slow uplink: messages arrive at so many bytes a second, and only whole messages are answered.
+//! A slow uplink: messages arrive at a fixed rate, and only whole messages are answered.
 
 use std::collections::VecDeque;
 
 use super::*;
 use crate::config::Checkpoints;
 
-/// The client, and what is on its way to the server.
+/// The client, and its messages in flight.
 struct Slow {
     machine: Machine,
     now: Instant,
     /// Bytes a second.
     rate: u32,
-    /// Messages that the server has not read, with the times at which they have arrived as a whole.
+    /// Messages that the server has not read, with the times of their complete arrival.
     pipe: VecDeque<(Instant, Bytes)>,
     connects: usize,
     acks: usize,
@@ -35,7 +35,7 @@ impl Slow {
                     self.connects += 1;
                     self.machine.on_connected();
                 }
-                // What has not arrived is lost.
+                // Messages that have not arrived are lost.
                 Output::Disconnect => self.pipe.clear(),
                 Output::Reply(_, reply) => {
                     reply.unwrap();
@@ -68,7 +68,7 @@ impl Slow {
         }
     }
 
-    /// Lets time pass until then.
+    /// Advances the time to `end`.
     fn until(&mut self, end: Instant) {
         loop {
             let arrives = self.pipe.front().map(|(at, _)| *at);
@@ -96,7 +96,7 @@ impl Slow {
     }
 }
 
-/// A backlog arrives over one connection, although it takes longer than a server may be silent.
+/// A backlog arrives over one connection, although it takes longer than the limit of silence.
 #[test]
 fn backlog_arrives_over_slow_uplink() {
     let mut slow = Slow::new(1_500);
@@ -105,7 +105,7 @@ fn backlog_arrives_over_slow_uplink() {
     assert_eq!((slow.acks, slow.connects), (70, 1));
 }
 
-/// Each connection brings some of the backlog through, however soon it is cut.
+/// Each connection delivers some of the backlog, however soon it is cut.
 #[test]
 fn backlog_arrives_through_cuts() {
     let mut slow = Slow::new(1_500);
@@ -119,7 +119,7 @@ fn backlog_arrives_through_cuts() {
     assert_eq!(slow.acks, 70);
 }
 
-/// One message that takes longer than a heartbeat is waited for.
+/// A message that takes longer than a heartbeat's time limit is waited for.
 #[test]
 fn large_message_is_waited_for() {
     let mut slow = Slow::new(600);
@@ -128,7 +128,7 @@ fn large_message_is_waited_for() {
     assert_eq!((slow.acks, slow.connects), (1, 1));
 }
 
-/// A connection that carries nothing more is noticed as soon as one that carries nothing.
+/// A connection that stops carrying data is detected as soon as one that never did.
 #[test]
 fn dead_connection_with_backlog_is_left() {
     let mut slow = Slow::new(1_000_000);

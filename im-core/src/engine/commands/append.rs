@@ -1,4 +1,4 @@
-//! Commands that add to a room's log.
+//! Commands that append to a room's log.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(super) struct At<'a> {
     pub(super) id: CommandId,
 }
 
-/// What is to be sent.
+/// The fields of a send.
 pub(super) struct Sending {
     pub(super) to: Target,
     pub(super) id: MessageId,
@@ -34,15 +34,15 @@ pub(super) struct Sending {
     pub(super) content: Value,
 }
 
-/// What became of a send before it came to its shard.
+/// A send before it reaches its shard.
 enum Prepared {
     Append(Authority, Act, Charges),
     Duplicate(AppendAck),
 }
 
 impl At<'_> {
-    /// Carries out a send, or refuses it if it is not `allowed`. Its room's shard sends the ack, in the order of this session's
-    /// sends.
+    /// Executes a send, or refuses it if it is not `allowed`. Its room's shard sends the ack, in
+    /// the order of this session's sends.
     pub(super) async fn send(&self, sending: Sending, allowed: Result<()>) -> Result<Outcome> {
         let (room, seed) = self.resolve(&sending.to);
         let id = sending.id.clone();
@@ -117,7 +117,7 @@ impl At<'_> {
         Ok(Prepared::Append(authority, Act::Post { event, seed }, charges))
     }
 
-    /// Counts the room of a send and asks the hook whether it may be made, if it has to be.
+    /// Charges for the room of a send and calls the hook, if the room has to be created.
     async fn may_make(
         &self,
         room: &RoomId,
@@ -174,8 +174,8 @@ impl At<'_> {
         self.enqueue(Work::Append(self.append(room, Authority::User(me), act)), charges).await
     }
 
-    /// Counts a room with so many other members against what its maker and their address may use. The user's own shares come
-    /// first: a user who has none left takes nothing of what others at the address may use.
+    /// Charges a room with `others` other members to its creator and their address. The user's own
+    /// quota is first: a user who has used it up costs nothing of the address's.
     fn quotas_of_a_room(&self, others: usize, charges: &mut Charges) -> Result<()> {
         let (core, user, charge) = (self.core, &self.session.user, &mut charges.room);
         let rows = others as u64 * super::ROWS_PER_MEMBER as u64;
@@ -221,8 +221,8 @@ impl At<'_> {
         self.enqueue(work, Charges::default()).await
     }
 
-    /// Where an owner leaves or steps down, the members are looked through for another owner: that costs what a page of so many
-    /// does.
+    /// When an owner leaves or steps down, the members are searched for another owner: that costs
+    /// as much as a page of them.
     async fn pay_for_owners(&self, room: &RoomId, intent: &Intent) -> Result<()> {
         let (core, me) = (self.core, &self.session.user);
         let resigns = match intent {
@@ -242,7 +242,7 @@ impl At<'_> {
         }
     }
 
-    /// Which room a target is, and how to make it.
+    /// Resolves a target to its room, and the seed to create it.
     fn resolve(&self, to: &Target) -> (RoomId, Option<RoomSeed>) {
         match to {
             Target::Room(room) => (room.clone(), None),
@@ -254,7 +254,7 @@ impl At<'_> {
         }
     }
 
-    /// The answer to a retry, looked up before the hook is asked.
+    /// Returns the ack of a retry, looked up before the hook is called.
     async fn find_duplicate(
         &self,
         room: &RoomId,
@@ -289,7 +289,7 @@ impl At<'_> {
     }
 }
 
-/// Refuses ids from before the horizon of dedup, where there is one.
+/// Refuses ids from before the dedup horizon, if there is one.
 fn check_age(core: &Core, id: &MessageId) -> Result<()> {
     let Some(horizon) = core.config.dedup_horizon else { return Ok(()) };
     let made = id.v7_time().ok_or_else(|| {
@@ -302,7 +302,7 @@ fn check_age(core: &Core, id: &MessageId) -> Result<()> {
     if core.now().since(made) > horizon { Err(Error::of(Code::TooOld, "send")) } else { Ok(()) }
 }
 
-/// The content as submitted, checked, and the key of dedup over it.
+/// Checks the submitted content and computes its idempotency key.
 pub(crate) fn submitted(
     core: &Core,
     kind: &EventKind,
@@ -315,7 +315,7 @@ pub(crate) fn submitted(
     Ok((packed, key))
 }
 
-/// The direct room of two users; of one, if both are the same.
+/// The seed of the direct room of two users; of one, if both are the same.
 pub(crate) fn direct_seed(a: &UserId, b: &UserId) -> RoomSeed {
     let mut members = vec![(a.clone(), Role::Member)];
     if a != b {
@@ -324,7 +324,7 @@ pub(crate) fn direct_seed(a: &UserId, b: &UserId) -> RoomSeed {
     RoomSeed { kind: RoomKind::Direct, open: false, members }
 }
 
-/// A user's own room.
+/// The seed of a user's inbox.
 pub(crate) fn inbox_seed(user: &UserId) -> RoomSeed {
     RoomSeed { kind: RoomKind::Inbox, open: false, members: vec![(user.clone(), Role::Reader)] }
 }

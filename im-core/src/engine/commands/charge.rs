@@ -1,4 +1,4 @@
-//! Shares of quotas, taken before it is known whether anything will be stored for them.
+//! Charges to quotas, made before it is known whether anything will be stored.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::super::core::Core;
 use super::super::registry::network_of;
 use super::cost::quota;
 
-/// Shares of quotas for something that is not stored yet: returned when this is dropped, unless they are kept.
+/// Charges for something that is not stored yet: refunded on drop, unless they are committed.
 ///
-/// So a command that stores nothing uses up nothing, whichever way it ends: refused by a later share, by a hook or by the store,
-/// answered as a duplicate, or dropped with its connection.
+/// So a command that stores nothing uses no quota, whichever way it ends: refused by a later
+/// charge, by a hook or by the store, acknowledged as a duplicate, or dropped with its connection.
 #[derive(Debug, Default)]
 pub(crate) struct Charge(Option<Box<Shares>>);
 
@@ -49,7 +49,7 @@ impl Owner {
 }
 
 impl Charge {
-    /// Takes a share of what a user may use.
+    /// Charges a user.
     pub(super) fn user(
         &mut self,
         core: &Arc<Core>,
@@ -60,7 +60,7 @@ impl Charge {
         self.take(core, || Owner::User(user.clone()), resource, amount)
     }
 
-    /// Takes a share of what the connection's address may use, where that is known.
+    /// Charges the connection's address, where it is known.
     pub(super) fn address(
         &mut self,
         core: &Arc<Core>,
@@ -91,7 +91,7 @@ impl Charge {
         Ok(())
     }
 
-    /// It is stored: the shares are used up.
+    /// Keeps the charges: the operation was stored.
     pub(super) fn commit(mut self) {
         self.0 = None;
     }
@@ -107,18 +107,20 @@ impl Drop for Charge {
     }
 }
 
-/// What an append takes of quotas.
+/// The charges of an append.
 #[derive(Debug, Default)]
 pub(crate) struct Charges {
     /// For the event.
     pub(super) event: Charge,
-    /// For the room that it makes, if there is none yet.
+    /// For the room that it creates, if it does not exist.
     pub(super) room: Charge,
 }
 
 impl Charges {
-    /// Keeps what the append has stored, and returns the rest. An outcome that is not known counts as nothing stored: the
-    /// client sends the same again, and it is counted then, unless it turns out to be a duplicate.
+    /// Commits the charges for what the append has stored, and refunds the rest.
+    ///
+    /// An unknown outcome counts as nothing stored: the client retries the same command, which is
+    /// charged then, unless it turns out to be a duplicate.
     pub(crate) fn settle(self, outcome: &Result<AppendAck>) {
         let Ok(ack) = outcome else { return };
         if !ack.duplicate {

@@ -1,8 +1,8 @@
-//! What commands cost, and who has to pay for them.
+//! The cost of commands, and who is charged.
 //!
-//! The unit is a token of the rate limit: what a short `send` costs, which writes a message and its room. Rows that are written
-//! one by one cost a token each, rooms that are looked up a quarter, and rows of a page, which lie side by side, a sixteenth. A
-//! frame that is refused costs one as well.
+//! The unit is a token of the rate limit: the cost of a short `send`, which writes a message and
+//! its room. Rows written one by one cost a token each, rooms looked up a quarter, and rows of a
+//! page, which are adjacent, a sixteenth. A refused frame costs a token as well.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use super::super::core::Core;
 use super::super::metrics;
 use super::super::registry::network_of;
 
-/// Rows that each first member of a room is: one found by the room, and one by the user.
+/// Rows per first member of a room: one found by the room, and one by the user.
 pub(crate) const ROWS_PER_MEMBER: usize = 2;
 
-/// Rooms whose head, right to read and state are looked up for a token.
+/// Rooms whose head, access and state are looked up per token.
 const ROOMS_PER_TOKEN: usize = 4;
 
-/// Rows of a page for a token.
+/// Rows of a page per token.
 const PAGE_ROWS_PER_TOKEN: u32 = 16;
 
-/// What a command costs, in tokens.
+/// The cost of a command, in tokens.
 pub(super) fn cost(body: &CommandBody, config: &EngineConfig) -> u32 {
     1 + match body {
         CommandBody::Resume { cursors, .. } | CommandBody::Checkpoint { cursors } => {
@@ -43,12 +43,12 @@ pub(super) fn cost(body: &CommandBody, config: &EngineConfig) -> u32 {
     }
 }
 
-/// What so many rooms cost that are looked up, in tokens.
+/// The cost of looking up `rooms` rooms, in tokens.
 pub(crate) fn extra_cost(rooms: usize) -> u32 {
     tokens(rooms / ROOMS_PER_TOKEN)
 }
 
-/// What a page of so many rows costs, in tokens.
+/// The cost of a page of `rows` rows, in tokens.
 pub(super) fn page_cost(rows: u32) -> u32 {
     rows / PAGE_ROWS_PER_TOKEN
 }
@@ -57,18 +57,19 @@ fn tokens(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// What a record of so many bytes counts for against a quota of stored bytes: its keys and its indexes take their place too.
+/// Bytes charged for a stored record: its keys and indexes occupy space too.
 pub(crate) fn stored(bytes: usize) -> u64 {
     bytes as u64 + 128
 }
 
-/// Counts against the user's rate.
+/// Charges the user's rate limit.
 pub(crate) fn pay(core: &Core, user: &UserId, cost: u32, operation: &'static str) -> Result<()> {
     let slow_down = |wait| Error::of(Code::RateLimited, operation).retry_after(wait);
     core.limiter.take(user, cost, core.now()).map_err(slow_down)
 }
 
-/// Counts against the user's rate what a command costs beside the `paid` tokens that it has taken already.
+/// Charges the user's rate limit with the cost of a command beyond the `paid` tokens that it was
+/// charged already.
 pub(crate) fn pay_more(
     core: &Core,
     user: &UserId,
@@ -80,7 +81,7 @@ pub(crate) fn pay_more(
     core.limiter.charge_more(user, paid, more, core.now()).map_err(slow_down)
 }
 
-/// Counts against what the connection's address may use, where that is known.
+/// Charges the quota of the connection's address, where it is known.
 pub(crate) fn address_quota(
     core: &Core,
     conn: &Conn,
@@ -91,7 +92,7 @@ pub(crate) fn address_quota(
     quota(core, Payer::Address(network_of(address)), resource, amount)
 }
 
-/// Counts against a quota.
+/// Charges a quota.
 pub(super) fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u64) -> Result<()> {
     core.quotas.take(payer, resource, amount, core.now()).map_err(|wait| {
         let whose = if matches!(payer, Payer::User(_)) { "user" } else { "address" };
@@ -102,40 +103,43 @@ pub(super) fn quota(core: &Core, payer: Payer<'_>, resource: Resource, amount: u
     })
 }
 
-/// Whether another command of `cost` tokens may be carried out now, or another frame be looked at. A client that goes on
-/// regardless of refusals is cut off in the end.
+/// Checks whether another command of `cost` tokens may be executed now, or another frame parsed. A
+/// client that keeps sending after refusals is disconnected in the end.
 ///
-/// The user's rate comes first: a command that it refuses takes of the address, which others share, what a refused frame does.
+/// The user's rate is checked first: a command that it refuses costs the address, which other users
+/// share, no more than a refused frame.
 pub(super) fn allow(core: &Core, conn: &Conn, cost: u32) -> Result<()> {
     let user = conn.session().map(|session| &session.user);
     let paid = user.map_or(Ok(()), |user| pay(core, user, cost, "command"));
     let of_address = if paid.is_ok() { cost } else { 1 };
     let counted = address_quota(core, conn, Resource::Commands, of_address.into());
     if let (Some(user), Ok(()), Err(_)) = (user, &paid, &counted) {
-        // What the address may not do now, its user does later.
+        // A command refused by the address quota is not charged to its user.
         core.limiter.refund(user, cost, core.now());
     }
     paid.and(counted).inspect_err(|error| refused(core, conn, error.delay().unwrap_or_default()))
 }
 
-/// A frame of a connection without a session was refused. There is no rate to hold it to, so all of them are counted.
+/// Counts a refused frame of a connection without a session. There is no rate for it, so all of
+/// them count.
 pub(super) fn refused_stranger(core: &Core, conn: &Conn) {
     refused(core, conn, core.config.handshake_timeout);
 }
 
-/// Refused frames of a client that does not wait, beyond which it is slowed, at least; see [`slowed_from`].
+/// Minimum number of refused frames of a client that does not wait after which it is slowed; see
+/// [`slowed_from`].
 const SLOWED_FROM: u32 = 256;
 
-/// Four times what a client has on its way that keeps to `in_flight`.
+/// Four times the frames in flight of a client that respects `in_flight`.
 fn slowed_from(core: &Core) -> u32 {
     core.config.max_in_flight.saturating_mul(4).max(SLOWED_FROM)
 }
 
-/// A frame was refused, and the client was told to wait: counts it, until the client has waited for so long, and closes the
-/// connection if it has sent too many meanwhile.
+/// Counts a refused frame whose client was told to wait. The count restarts when the client has
+/// waited so long; the connection is closed if it sent too many meanwhile.
 pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
     let now = core.running();
-    // A limiter of the embedder's may say nothing of how long.
+    // A limiter of the embedder may return no delay.
     let until = now + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2).max(1);
     if conn.flood_until.fetch_max(until, Ordering::Relaxed) <= now {
         conn.flood.store(0, Ordering::Relaxed);
@@ -150,12 +154,12 @@ pub(crate) fn refused(core: &Core, conn: &Conn, wait: Duration) {
     }
 }
 
-/// A send that was paid for was refused because an earlier one comes first: it costs nothing. Returns how long to wait: as the
-/// rate asks for, so that all come through that come again, or `wait`. What it took for storage is returned with its
-/// [`Charges`](super::Charges).
+/// Refunds a charged send that was refused because an earlier one must be retried first. Returns
+/// the time to wait: the rate limit's, so that all retries are accepted, or `wait`. The charge for
+/// storage is refunded with its [`Charges`](super::Charges).
 pub(crate) fn behind(core: &Core, conn: &Conn, wait: Duration) -> Duration {
     let Some(session) = conn.session() else { return wait };
-    // A send costs one token, whatever it says.
+    // A send costs one token, whatever its content.
     let (cost, now) = (1, core.now());
     if let Some(address) = conn.address {
         let payer = Payer::Address(network_of(address));

@@ -1,4 +1,4 @@
-//! What is not kept in the log: signals, and latest-wins state.
+//! Commands outside the log: ephemeral messages, and latest-wins state.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(super) async fn signal(
     Ok(Reply::Done)
 }
 
-/// Refuses what is addressed to a user and no hook has allowed.
+/// The refusal of a message to a user that no hook has allowed.
 pub(super) fn not_to_users(operation: &'static str) -> Error {
     Error::new(Code::Forbidden, operation, "what is sent to a user needs the server's leave")
 }
@@ -64,7 +64,7 @@ async fn may_write(core: &Core, room: &RoomId, user: &UserId, verdict: &Verdict)
     if *verdict == Verdict::Allow || record.may_write(membership) {
         return Ok(());
     }
-    // Strangers are told what readers are told: whether the room exists at all.
+    // A non-member learns as much as by reading: not whether the room exists.
     check_read(&record, user, membership, verdict)?;
     Err(Error::of(Code::Forbidden, "write"))
 }
@@ -74,7 +74,7 @@ fn send_signal(core: &Arc<Core>, signal: Arc<Signal>) {
     core.publish(BusMessage::Signal(signal));
 }
 
-/// Delivers a signal to whoever is connected to this node.
+/// Delivers an ephemeral message on this node.
 pub(crate) fn deliver_signal(core: &Core, signal: &Arc<Signal>) {
     match &signal.to {
         Target::Room(room) => {
@@ -86,13 +86,13 @@ pub(crate) fn deliver_signal(core: &Core, signal: &Arc<Signal>) {
             let item = Outgoing::new(Push::Signal(signal.clone()));
             core.registry.of_user(user).iter().for_each(|conn| conn.outbox.signal(item.clone()));
         }
-        // A peer is a room by now: who the sender is was known when it was sent.
+        // A peer was resolved to a room when the message was sent, since that needs the sender.
         Target::Peer(_) => {}
     }
 }
 
 impl Core {
-    /// Sends a signal, here and on the other nodes.
+    /// Sends an ephemeral message, here and on the other nodes.
     pub(crate) fn signal(self: &Arc<Self>, signal: Signal) {
         send_signal(self, Arc::new(signal));
     }
@@ -120,7 +120,7 @@ pub(super) async fn change_state(
     Ok(Reply::Applied(stamp))
 }
 
-/// Refuses stamps too far ahead: they would keep everybody else out until their time has come.
+/// Refuses stamps too far ahead: they would win over all other writes until their time has come.
 pub(crate) fn check_stamp(core: &Core, stamp: Option<Stamp>) -> Result<()> {
     let most = core.now().plus(core.config.max_stamp_ahead);
     if stamp.is_some_and(|stamp| stamp.ms > most) {
@@ -146,7 +146,7 @@ pub(crate) async fn put_state(
         return Err(Error::of(Code::Overloaded, "put_state"));
     }
     let live = core.activate(&room).await?;
-    // Until the update waits for the store: what is read of it after an eviction is then found there.
+    // Held until the update waits for the store: a read after an eviction then finds it there.
     let hold = core.hold_state(&live).await;
     let hold = hold.inspect_err(|_| core.hub.retire_if_idle(&live))?;
     if let Some(held) = live.state_of(&key) {
@@ -160,11 +160,12 @@ pub(crate) async fn put_state(
         None => core.stamp(),
     };
     let update = Arc::new(StateUpdate { room, key, stamp, from, value });
-    // It is held, so it is there.
+    // A held state is not evicted.
     let merged = live.merge(update.clone(), &core.config.state).unwrap_or(Merge::Stale);
     if merged == Merge::Applied {
         core.state_writer.push(update.clone());
-        // Should the room have left memory and come back meanwhile, its new subscribers get it as well.
+        // If the room was retired and loaded again meanwhile, its new subscribers receive the
+        // update as well.
         if let Some(now) = core.hub.get(&update.room).filter(|now| !Arc::ptr_eq(now, &live)) {
             core.merge_remote(now, update.clone());
         }
@@ -180,7 +181,7 @@ pub(crate) async fn put_state(
             Err(Error::of(Code::Stale, "put_state"))
         }
         Merge::Full => {
-            Err(Error::new(Code::TooMany, "put_state", "the room holds as much state as it may"))
+            Err(Error::new(Code::TooMany, "put_state", "the room has reached its maximum of state"))
         }
     }
 }

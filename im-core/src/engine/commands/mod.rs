@@ -1,5 +1,6 @@
-//! Carrying out commands, one after the other for each connection. Each sees the effects of those before it; appends
-//! are queued at a shard and answered from there, so that a client may send many without waiting.
+//! Execution of commands, one after the other for each connection. Each sees the effects of those
+//! before it; appends are queued at a shard and acknowledged from there, so that a client may send
+//! many without waiting.
 //!
 //! | module | commands |
 //! |---|---|
@@ -8,7 +9,7 @@
 //! | `read` | subscribe, unsubscribe, resume, checkpoint, history, members, rooms |
 //! | `live` | signal, put_state, remove_state |
 //!
-//! `cost` says what each of them costs, and who has to pay; `charge` returns quotas for what is not stored.
+//! `cost` has the cost of each command; `charge` refunds quotas for what is not stored.
 
 mod append;
 mod charge;
@@ -41,24 +42,25 @@ pub(crate) use cost::{ROWS_PER_MEMBER, address_quota, behind, extra_cost, pay, p
 pub(crate) use live::{check_stamp, deliver_signal, put_state};
 pub(crate) use read::{LOOK_UPS_AT_ONCE, ROOMS_IN_A_SLICE, end_subscription};
 
-/// How long a connection is not read on after each frame that was refused in a flood: 100 a second are refused, which costs
-/// next to nothing, and commands of others go on as if there were none.
+/// Pause in reading a connection after each refused frame of a flood: 100 a second are refused,
+/// which costs next to nothing, and other connections are not affected.
 const PAUSE_IN_A_FLOOD: Duration = Duration::from_millis(10);
 
-/// Bytes of messages and pages that count as much as one read or write of a socket.
+/// Bytes of messages and pages that count as one read or write of a socket.
 const BYTES_OF_A_UNIT: usize = 64;
-/// Reads and writes that tokio lets a task have in one turn. 8 KiB of commands take some 0.1 ms of a core.
+/// Reads and writes that tokio allows a task in one turn. 8 KiB of commands take some 0.1 ms of a
+/// core.
 const UNITS_OF_A_TURN: usize = 128;
 
-/// What a command came to.
+/// The outcome of a command.
 enum Outcome {
-    /// This is the answer.
+    /// This is the ack.
     Reply(Reply),
-    /// This is the answer, encoded.
+    /// This is the ack, encoded.
     Encoded(Bytes),
-    /// A shard will answer.
+    /// A shard sends the ack.
     Later,
-    /// It was answered already.
+    /// The ack was sent already.
     Answered,
 }
 
@@ -68,14 +70,14 @@ impl From<WireError> for Error {
     }
 }
 
-/// Takes one message of a connection.
+/// Processes one message of a connection.
 pub(super) async fn message(core: &Arc<Core>, conn: &Arc<Conn>, message: Bytes) {
     if let Some(frames) = decoded(core, conn, &message) {
         each(core, conn, frames).await;
     }
 }
 
-/// The frames of a message. A message that cannot be read ends the connection.
+/// Decodes the frames of a message. A message that cannot be decoded ends the connection.
 pub(super) fn decoded(core: &Core, conn: &Conn, message: &[u8]) -> Option<Vec<Value>> {
     conn.work.fetch_add(message.len(), Ordering::Relaxed);
     match decode(message, conn.encoding, &core.config.limits) {
@@ -87,7 +89,7 @@ pub(super) fn decoded(core: &Core, conn: &Conn, message: &[u8]) -> Option<Vec<Va
     }
 }
 
-/// Carries out the frames of a message, each once there is room for its ack.
+/// Executes the frames of a message, each once there is capacity for its ack.
 pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>) {
     for frame in frames {
         conn.outbox.admit().await;
@@ -111,9 +113,10 @@ pub(super) async fn each(core: &Arc<Core>, conn: &Arc<Conn>, frames: Vec<Value>)
     }
 }
 
-/// Counts what the connection's messages and pages have against what its task may do in one turn. Refusals, and pages of a store
-/// in memory, wait for nothing: without this the task would go on for as long as there are frames. It is the scheduler's own
-/// count, so the task's other futures cannot go on with this one before others had their turn.
+/// Charges the connection's messages and pages to its task's turn. Refusals, and pages of a store
+/// in memory, never wait: without this the task would run as long as there are frames. It is the
+/// scheduler's own budget, so the task's other futures do not run either before other tasks had
+/// their turn.
 async fn yield_if_due(conn: &Conn) {
     let units = conn.work.swap(0, Ordering::Relaxed) / BYTES_OF_A_UNIT;
     for _ in 0..units.min(UNITS_OF_A_TURN) {
@@ -125,7 +128,7 @@ fn is_hello(frame: &Value) -> bool {
     frame.get("t").and_then(Value::as_text) == Some("hello")
 }
 
-/// Answers a frame that is no command. It costs what a command does.
+/// Sends the error ack of a frame that is not a command. It costs as much as a command.
 fn refuse_frame(core: &Core, conn: &Conn, id: Option<CommandId>, error: &Error) {
     let allowed = cost::allow(core, conn, 1);
     if conn.session().is_none() {
@@ -159,8 +162,8 @@ async fn command(core: &Arc<Core>, conn: &Arc<Conn>, command: Command) {
     }
 }
 
-/// Refuses a command of a connection that has not said who it is. Behind a `hello` that was refused and may be said again, that
-/// is all; otherwise the client does not speak the protocol, and the connection ends.
+/// Refuses a command before the handshake. Behind a refused `hello` that may be retried, the
+/// connection stays open; otherwise the client violates the protocol, and the connection ends.
 fn refuse_unknown(core: &Core, conn: &Conn, id: CommandId) {
     let code = conn.hello_refused();
     refuse(core, conn, Some(id), &Error::of(code.unwrap_or(Code::OutOfOrder), "command"));
@@ -199,7 +202,7 @@ async fn carry_out(
         CommandBody::Ping => return Ok(Outcome::Reply(Reply::Pong(core.now()))),
         _ => {}
     }
-    // What follows must see what the appends before it did.
+    // The commands below must see the effects of the appends before them.
     conn.outbox.appends_settled().await;
     let _reserved = core.acks.reserve_for(&body, &core.config).await?;
     let page = ListRoom { encoding: conn.encoding, max_bytes: core.config.max_page_bytes };
@@ -242,7 +245,7 @@ async fn carry_out(
         CommandBody::Refresh { token } => session::refresh(core, session, token).await?,
         CommandBody::Sessions => session::list(core, &session.user).await.map(Reply::Sessions)?,
         CommandBody::Kick { session: other } => session::kick(core, session, &other).await?,
-        // Taken above.
+        // Handled above.
         _ => return Err(Error::of(Code::UnknownKind, "command")),
     };
     Ok(Outcome::Reply(reply))

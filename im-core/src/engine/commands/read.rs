@@ -1,4 +1,4 @@
-//! Commands that read: subscribing to rooms from a client's cursors, and paging through what is stored.
+//! Commands that read: subscribing to rooms from a client's cursors, and paging through the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use super::super::outbox::SubscriptionStart;
 use super::super::room::{Applied, SubscribeOutcome};
 use super::Outcome;
 
-/// Rooms that are looked up at one time while a session resumes.
+/// Rooms looked up concurrently while a session resumes.
 pub(crate) const LOOK_UPS_AT_ONCE: usize = 16;
 
-/// Rooms that a command looks at before other tasks get their turn: some 10 ms of one core at most.
+/// Rooms that a command looks up before it yields to other tasks: some 10 ms of one core at most.
 pub(crate) const ROOMS_IN_A_SLICE: usize = 50;
 
 /// A room's status, and where the subscription starts if the user has access.
@@ -46,15 +46,15 @@ pub(super) async fn subscribe(
     begin(core, conn, session, id, session.base(), vec![RequestedRoom { since, answered }]).await
 }
 
-/// A room that was asked for, and its answer.
+/// A requested room, and its status.
 struct RequestedRoom {
     since: Option<Cursor>,
     answered: Answered,
 }
 
 impl RequestedRoom {
-    /// A subscription without a cursor begins at the head, which was read before the last event was `delivered`, if that was
-    /// so on this connection: it begins after that event.
+    /// A subscription without a cursor begins at the head, which was read before this. If a later
+    /// event was `delivered` on this connection since then, it begins after that event.
     fn skip_delivered(&mut self, delivered: Option<Cursor>) {
         if let (None, Some(delivered), (status, Some(start))) =
             (self.since, delivered, &mut self.answered)
@@ -82,12 +82,12 @@ pub(super) async fn resume(
     let mut base = session.base();
     if let Some(rev) = rev {
         let held = core.store.checkpoint(&session.id).await?;
-        // On a connection it has to be the first.
+        // On a duplex connection it must be the first subscription.
         let late = conn.is_duplex() && base != Base::Empty;
         if late || held.rev != rev {
             return Err(Error::of(Code::StaleCheckpoint, "resume"));
         }
-        // What was named was paid for before it was looked at.
+        // The named rooms were charged before they were looked up.
         let (paid, more) =
             (1 + super::extra_cost(cursors.len()), super::extra_cost(held.rooms.len()));
         super::pay_more(core, &session.user, paid, more, "resume")?;
@@ -102,7 +102,7 @@ pub(super) async fn resume(
     let look_up = |(room, cursor): (RoomId, Cursor)| async move {
         match status(core, session, &room, Some(cursor)).await {
             Ok(answered) => Ok(RequestedRoom { since: Some(cursor), answered }),
-            // The store's trouble is not the room's answer.
+            // A failure of the store is not a status of the room.
             Err(error) if error.is_retryable() => Err(error),
             Err(error) => {
                 let answered = (RoomStatus::denied(room, error.code()), None);
@@ -113,8 +113,8 @@ pub(super) async fn resume(
     let (mut wanted, mut answers) = (wanted.into_iter(), Vec::with_capacity(rooms.len()));
     while answers.len() < rooms.len() {
         let slice: Vec<_> = wanted.by_ref().take(ROOMS_IN_A_SLICE).collect();
-        // All of a slice before the others get their turn: a look-up that has a turn at the store and is not gone on with would
-        // hold up everybody.
+        // All look-ups of a slice finish before the task yields: a look-up that holds the store's
+        // permit and is not polled would block all others.
         let looked_up = futures::stream::iter(slice).map(&look_up).buffered(LOOK_UPS_AT_ONCE);
         let looked_up: Vec<Result<RequestedRoom>> = looked_up.collect().await;
         answers.extend(looked_up.into_iter().collect::<Result<Vec<_>>>()?);
@@ -137,8 +137,9 @@ fn check_room_count(core: &Core, conn: &Conn, more: &[RoomId]) -> Result<()> {
 
 /// The status of a room for a subscription from `since`, or from the head.
 ///
-/// The order matters: the head is read first, access is checked after it, and the subscription starts no later
-/// than that head. So a removal that the check missed is in the log after the cursor.
+/// The order matters: the head is read first, access is checked after it, and the subscription
+/// starts no later than that head. So a removal that the check missed is in the log after the
+/// cursor.
 async fn status(
     core: &Core,
     session: &Session,
@@ -148,7 +149,7 @@ async fn status(
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
     let user = &session.user;
     let (mut found, mut membership) = core.look_up_for(room, user).await?;
-    // A user's own room is there when they want it, also before anything was sent to it.
+    // A user's inbox is created on demand, also before the first message to it.
     if found.is_none() && room.inbox_owner().as_ref() == Some(user) {
         make_inbox(core, user).await?;
         (found, membership) = core.look_up_for(room, user).await?;
@@ -184,7 +185,7 @@ async fn make_inbox(core: &Core, user: &UserId) -> Result<()> {
     }
 }
 
-/// Writes the checkpoint down, answers, then lets the events flow.
+/// Stores the checkpoint, then sends the ack, then starts the subscriptions.
 async fn begin(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
@@ -196,7 +197,7 @@ async fn begin(
     let is_request = conn.is_request_half();
     let begins = |RequestedRoom { since, answered: (status, start) }: &RequestedRoom| {
         let start = (*start)?;
-        // A downlink sends its own statuses: what it starts from is what was named.
+        // A downlink sends its own statuses: it starts from the requested cursor.
         let from = since.filter(|_| is_request).unwrap_or(start.cursor);
         Some((status.room.clone(), from))
     };
@@ -227,8 +228,8 @@ async fn begin(
         }
         match core.subscribe(&conn.outbox, &room, start).await {
             Ok(()) => {}
-            // It was answered as subscribed. What cannot be kept for now ends the connection, not the room: the client comes
-            // back with its cursors.
+            // The ack said subscribed. A retryable failure ends the connection, not the room: the
+            // client resumes with its cursors.
             Err(error) if error.is_retryable() => {
                 conn.close_for(&error);
                 break;
@@ -240,7 +241,8 @@ async fn begin(
 }
 
 impl Session {
-    /// What a connection's change of the checkpoint starts from: at first from nothing, since nothing is subscribed yet.
+    /// The base of a connection's first change of the checkpoint is empty, since nothing is
+    /// subscribed yet.
     fn base(&self) -> Base {
         if self.unsubscribed.load(Ordering::Relaxed) { Base::Empty } else { Base::Held }
     }
@@ -279,7 +281,7 @@ impl Core {
         Err(Error::of(code, "checkpoint"))
     }
 
-    /// As [`status`], for whoever may read the room.
+    /// Returns the [`status`] of a room, if the user may read it.
     pub(crate) async fn status_for(
         &self,
         session: &Session,
@@ -309,7 +311,7 @@ impl Core {
                     let applied = room.raise_high_watermark(start.authorised_at);
                     self.handle_applied(&room, applied);
                 }
-                // One of the two is behind.
+                // The room or the start is behind.
                 SubscribeOutcome::Subscribed => self.handle_applied(&room, Applied::OtherEpoch),
             }
             return Ok(());
@@ -317,8 +319,8 @@ impl Core {
     }
 }
 
-/// Ends the connection's subscription to a room, and retires the room if it has no other subscriber. Returns the last event that
-/// was delivered of the room, if it was subscribed.
+/// Ends the connection's subscription to a room, and retires the room if it has no other
+/// subscriber. Returns the last event delivered, if the room was subscribed.
 pub(crate) fn end_subscription(core: &Core, conn: &Conn, room: &RoomId) -> Option<Cursor> {
     let subscription = conn.outbox.unsubscribe(room)?;
     subscription.room.remove_subscriber(subscription.subscriber_id, &conn.outbox);
@@ -358,7 +360,7 @@ pub(super) async fn checkpoint(
     Ok(Reply::Checkpoint { rev })
 }
 
-/// Those of the cursors that lie within their room's log. What was delivered is not known here.
+/// Returns the cursors that lie within their room's log. What was delivered is not known here.
 async fn within_the_log(
     core: &Core,
     mut cursors: Vec<(RoomId, Cursor)>,
@@ -379,7 +381,7 @@ async fn within_the_log(
     Ok(cursors)
 }
 
-/// What `history` asks for.
+/// The fields of `history`.
 pub(super) struct Asking {
     pub(super) room: RoomId,
     pub(super) epoch: Option<Epoch>,
@@ -387,7 +389,7 @@ pub(super) struct Asking {
     pub(super) limit: u32,
 }
 
-/// The reply to `history`, encoded within `page`.
+/// The ack of `history`, encoded within `page`.
 pub(super) async fn history(
     core: &Core,
     session: &Session,
@@ -397,10 +399,10 @@ pub(super) async fn history(
 ) -> Result<Bytes> {
     let Asking { room, epoch, from, limit } = requested;
     let verdict = core.ask(&session.identity(), &Action::Read { room: room.clone() }).await?;
-    // The cheap right first: a page is read only for those who may read it.
+    // Access is checked first, which is cheap: no page is read for users without it.
     let record = core.readable(room, &session.user, &verdict).await?;
     let (head, events) = log_page(core, room, *from, *limit).await?;
-    // And again, so that nothing from beyond a removal meanwhile slips out.
+    // And again, so that no event after a concurrent removal is returned.
     core.may_read(&record, &session.user, &verdict).await?;
     if epoch.is_some_and(|epoch| epoch != head.epoch) {
         return Err(Error::of(Code::WrongEpoch, "history"));
@@ -414,7 +416,7 @@ pub(super) async fn history(
     }
 }
 
-/// A page of a room's log, for whoever may read it.
+/// A page of a room's log, without a check of access.
 pub(crate) async fn history_page(
     core: &Core,
     room: &RoomId,

@@ -1,4 +1,4 @@
-//! Who is it, and which session goes on?
+//! Handshake, and the life of sessions.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,10 +20,10 @@ use super::super::registry::ConnectionRefused;
 use super::Outcome;
 use super::charge::Charge;
 
-/// Sessions looked at in one call of the store.
+/// Sessions in one store call.
 const SESSIONS_AT_ONCE: usize = 256;
 
-/// The handshake. Identity comes first; nothing of a session is looked at before it is known.
+/// The handshake. Identity is established first; nothing of a session is read before.
 pub(super) async fn hello(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
@@ -39,7 +39,7 @@ pub(super) async fn hello(
                 session = %welcome.session, resumed = welcome.resumed, "established");
             Ok(Outcome::Reply(Reply::Welcome(Box::new(welcome))))
         }
-        // A session that is gone is no reason to go: the client may say hello again without it.
+        // A lost session does not end the connection: the client may send hello again without it.
         Err(error) if error.code() == Code::UnknownSession && conn.is_duplex() => {
             conn.refuse_hello(Code::UnknownSession);
             Err(error)
@@ -71,7 +71,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     let resumed = hello.session.is_some();
     let is_duplex = conn.is_duplex();
     if is_duplex || !resumed {
-        // Before anything is written for it.
+        // Before anything is written for the connection.
         check_connection_limit(
             core,
             &identity.user,
@@ -112,7 +112,7 @@ async fn greet(core: &Arc<Core>, conn: &Arc<Conn>, hello: Hello) -> Result<Welco
     })
 }
 
-/// Refuses a user who has as many connections as one may, but for one of the same session.
+/// Refuses a user who has the maximum number of connections, not counting one of the same session.
 pub(crate) fn check_connection_limit(
     core: &Core,
     user: &UserId,
@@ -124,8 +124,8 @@ pub(crate) fn check_connection_limit(
     }
 }
 
-/// Replaces an older connection of the session, on whatever node that is, by an established one. Returns the checkpoint's
-/// revision.
+/// Replaces an older connection of the session, on any node, by an established one. Returns the
+/// checkpoint's revision.
 pub(crate) async fn take_over(
     core: &Arc<Core>,
     conn: &Arc<Conn>,
@@ -148,7 +148,7 @@ pub(crate) async fn take_over(
             code: Code::Superseded,
         });
     }
-    // Somebody may have ended or taken the session before this connection could be found.
+    // The session may have been ended or taken over before this connection was registered.
     match head(core, record).await? {
         head if head.fencing_token > record.fencing_token => {
             Err(Error::of(Code::Superseded, "hello"))
@@ -157,13 +157,14 @@ pub(crate) async fn take_over(
     }
 }
 
-/// What the store has of the session now, if it is still there.
+/// The store's current head of the session, if it still exists.
 async fn head(core: &Core, record: &SessionRecord) -> Result<SessionHead> {
     let heads = core.store.session_heads(std::slice::from_ref(&record.id)).await?;
     heads.into_iter().next().flatten().ok_or_else(|| Error::of(Code::Kicked, "hello"))
 }
 
-/// The session that the token proves, and who shows it: for requests that name their session beside their credentials.
+/// Returns the session that the token proves, and the bearer's identity: for requests that name
+/// their session beside their credentials.
 pub(crate) async fn prove(
     core: &Core,
     credentials: Credentials,
@@ -175,21 +176,21 @@ pub(crate) async fn prove(
     Ok((record, identity))
 }
 
-/// The identity of whoever has shown a session's secret, who must be its user.
+/// Authenticates the bearer of a session's secret, who must be its user.
 pub(crate) async fn authenticate_owner(
     core: &Core,
     mut credentials: Credentials,
     user: &UserId,
     device: Option<DeviceId>,
 ) -> Result<Identity> {
-    // Whoever has the secret may say whose it is, where that is believed at all.
+    // A bearer of the secret may claim the session's user, where claims are accepted at all.
     credentials.claimed_user = Some(user.clone());
     credentials.claimed_device = device;
     let identity = authenticate(core, &credentials).await?;
     if identity.user == *user { Ok(identity) } else { Err(unknown()) }
 }
 
-/// One answer for all reasons: a stranger learns nothing about which sessions exist.
+/// One error for all reasons: a stranger learns nothing about which sessions exist.
 pub(crate) fn unknown() -> Error {
     Error::of(Code::UnknownSession, "hello")
 }
@@ -212,7 +213,7 @@ type Opened = (SessionRecord, Secret);
 async fn open(core: &Arc<Core>, identity: &Identity, claimed: Option<DeviceId>) -> Result<Opened> {
     make_room(core, &identity.user).await?;
     let id = SessionId::random();
-    // 192 random bits, of two fresh ids.
+    // 192 random bits, of two random ids.
     let secret = Secret::new(format!("{}{}", SessionId::random(), SessionId::random()));
     let device = match identity.device.clone().or(claimed) {
         Some(device) => device,
@@ -234,7 +235,8 @@ async fn open(core: &Arc<Core>, identity: &Identity, claimed: Option<DeviceId>) 
     Ok((record, secret))
 }
 
-/// Ends sessions of a user who has as many as one may, those first that nobody came back to for the longest time.
+/// Ends the least recently used session of a user who has the maximum number of sessions; sessions
+/// connected here come last.
 async fn make_room(core: &Arc<Core>, user: &UserId) -> Result<()> {
     let max = core.config.max_sessions_per_user.max(1);
     let mut held = core.store.sessions_of(user, max).await?;
@@ -244,7 +246,7 @@ async fn make_room(core: &Arc<Core>, user: &UserId) -> Result<()> {
     let here = connected(core, user);
     held.sort_by_key(|record| (here.contains(&record.id), record.expires));
     let stale = held.into_iter().next().map(|record| record.id);
-    tracing::debug!(%user, "a session makes room for another");
+    tracing::debug!(%user, "the least recently used session ends for a new one");
     end_sessions(core, user, stale.as_ref(), Code::Kicked).await
 }
 
@@ -254,7 +256,7 @@ fn connected(core: &Core, user: &UserId) -> Vec<SessionId> {
     conns.iter().filter_map(|conn| Some(conn.session()?.id.clone())).collect()
 }
 
-/// The session that the token proves, if it is this user's.
+/// Returns the session that the token proves, if it is this user's.
 async fn proven(core: &Core, identity: &Identity, token: &ResumeToken) -> Result<SessionRecord> {
     let record = held(core, token).await?;
     if record.user == identity.user { Ok(record) } else { Err(unknown()) }
@@ -269,7 +271,7 @@ async fn held(core: &Core, token: &ResumeToken) -> Result<SessionRecord> {
     }
 }
 
-/// Takes the session for another connection.
+/// Attaches another connection to the session.
 pub(crate) async fn attach(core: &Core, record: &mut SessionRecord) -> Result<()> {
     record.expires = core.now().plus(core.config.session_ttl);
     let attached = core.store.attach_session(&record.id, record.expires).await?;
@@ -291,8 +293,8 @@ pub(crate) fn server_limits(core: &Core) -> ServerLimits {
     }
 }
 
-/// New credentials for the same user; the connection goes on.
-/// Where they came without a connection, they are those of the session's downlink on this node.
+/// Replaces the credentials of the same user; the connection stays open. Credentials that arrive
+/// without a connection apply to the session's downlink on this node.
 pub(super) async fn refresh(core: &Core, session: &Session, token: Secret) -> Result<Reply> {
     let credentials = Credentials { token: Some(token), ..Credentials::default() };
     let identity = authenticate(core, &credentials).await?;
@@ -325,10 +327,10 @@ pub(super) async fn logout(
     Ok(Outcome::Answered)
 }
 
-/// How long a ticket may wait until it is used.
+/// How long a ticket can be used.
 const TICKET_TTL: Duration = Duration::from_secs(60);
 
-/// A ticket for one stream of this session.
+/// Creates a ticket for one stream of this session.
 pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
     let identity = session.identity();
     let claims = Content::new(&identity.claims, &core.config.limits)
@@ -343,12 +345,14 @@ pub(super) async fn ticket(core: &Core, session: &Session) -> Result<Reply> {
         expires: identity.expires,
     };
     core.store.put_ticket(&session.id, ticket).await?;
-    // Fit for a query as it is: no character of it has to be encoded, and none of the secret's is a full stop.
+    // Usable in a query as it is: no character of it has to be encoded, and the secret contains no
+    // full stop.
     let ticket = Secret::new(format!("{}.{}", session.id, secret.expose()));
     Ok(Reply::Ticket(TicketGrant { ticket, within: TICKET_TTL }))
 }
 
-/// The session that a ticket opens, or, where that was done before, resumes. It is still to be [`spend`]ed.
+/// Returns the session that a ticket opens, or, if it was opened before, resumes. The caller must
+/// [`spend`] it.
 pub(crate) async fn redeem(
     core: &Core,
     ticket: &Secret,
@@ -371,7 +375,7 @@ pub(crate) async fn redeem(
     Ok((record, Identity { user, device: held.device, claims, expires: held.expires }))
 }
 
-/// Notes that a ticket has opened what it is for: it does so once.
+/// Records that a ticket opened its stream: it does so once.
 pub(crate) async fn spend(core: &Core, ticket: &Secret) -> Result<()> {
     let (session, secret) = ticket_parts(ticket)?;
     let spent = core.store.open_ticket(&session, &secret).await?;
@@ -381,7 +385,8 @@ pub(crate) async fn spend(core: &Core, ticket: &Secret) -> Result<()> {
 fn ticket_parts(ticket: &Secret) -> Result<(SessionId, SecretHash)> {
     let (session, secret) = ticket.expose().rsplit_once('.').ok_or_else(wrong_ticket)?;
     let session = SessionId::new(session).map_err(|_| wrong_ticket())?;
-    // Hashes are compared from here on: how long that takes says nothing about the secret.
+    // Only hashes are compared from here on: the time of the comparison reveals nothing about the
+    // secret.
     Ok((session, SecretHash::of(&Secret::new(secret))))
 }
 
@@ -443,8 +448,8 @@ pub(crate) async fn end_sessions(
 }
 
 impl Core {
-    /// Closes the connections of one session of `user`, or of all of them, on this node; with `before`, only those that
-    /// took their session before the one with this number.
+    /// Closes the connections of one session of `user`, or of all of them, on this node; with
+    /// `before`, only those with a lower fencing token.
     pub(crate) fn close_sessions(
         &self,
         user: &UserId,
@@ -462,7 +467,8 @@ impl Core {
         }
     }
 
-    /// Compares the sessions connected here with the store: whatever hint was lost, who was ended or superseded goes.
+    /// Compares the sessions connected here with the store: even if a hint was lost, ended and
+    /// superseded sessions are disconnected.
     pub(crate) async fn check_sessions(self: &Arc<Self>) {
         let conns = self.registry.all();
         let live: Vec<_> = conns.iter().filter(|conn| conn.session().is_some()).collect();
@@ -478,7 +484,7 @@ impl Core {
             for (conn, head) in conns.iter().zip(heads) {
                 let code = match head {
                     None => Code::Kicked,
-                    // Whose commands are being carried out holds nothing.
+                    // A request half does not hold the session.
                     _ if conn.is_request_half() => continue,
                     Some(head) if head.fencing_token > conn.fencing_token() => Code::Superseded,
                     Some(head) => {

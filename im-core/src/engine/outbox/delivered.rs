@@ -1,7 +1,9 @@
-//! What was delivered of each room, for connections that report a stream position after each batch: see [`crate::state::StreamPosition`].
+//! What was delivered of each room, for connections that report a stream position after each batch:
+//! see [`crate::state::StreamPosition`].
 //!
-//! The rooms in which that has changed are kept, so that a stream position costs what was delivered since the last one,
-//! however many rooms are subscribed. Whatever changes a [`DeliveredPosition`] calls [`Inner::note_moved`].
+//! The set of rooms with changes is maintained, so that a stream position costs what was delivered
+//! since the last one, however many rooms are subscribed. Every change of a [`DeliveredPosition`]
+//! calls [`Inner::note_moved`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use super::subscriptions::RoomSubscription;
 pub(crate) struct DeliveredPosition {
     /// Every status of the room that was enqueued has been delivered.
     pub(crate) status_delivered: bool,
-    /// The last event delivered, and what was delivered of the room's state; `None` if the room is not subscribed.
+    /// The last event delivered, and what was delivered of the room's state; `None` if the room is
+    /// not subscribed.
     pub(crate) position: Option<(Cursor, DeliveredState)>,
 }
 
@@ -26,7 +29,7 @@ pub(crate) struct DeliveredPosition {
 pub(crate) enum DeliveredState {
     /// Nothing.
     None,
-    /// Something, and more is on its way.
+    /// Some of it, and more is queued.
     Partial,
     /// All of it: see [`RoomPosition::state`](crate::state::RoomPosition::state).
     All(u32),
@@ -35,15 +38,15 @@ pub(crate) enum DeliveredState {
 /// The rooms in which delivered positions have changed since the last stream position.
 #[derive(Debug, Default)]
 pub(super) struct PositionChanges {
-    /// Rooms whose delivered position may differ from the last stream position. Bounded by the rooms that are subscribed, or
-    /// were since then.
+    /// Rooms whose delivered position may differ from the last stream position. Bounded by the
+    /// rooms that are subscribed, or were since then.
     moved: HashSet<RoomId>,
-    /// How many statuses of a room are enqueued.
+    /// The number of queued statuses of each room.
     pending_statuses: HashMap<RoomId, usize>,
 }
 
 impl Outbox {
-    /// Keeps track of delivered positions. To be called before the first subscription.
+    /// Starts tracking delivered positions. Call it before the first subscription.
     pub(crate) fn track_positions(&self) {
         self.inner.lock().position_changes = Some(Box::default());
     }
@@ -60,8 +63,9 @@ impl Outbox {
 
     /// What was delivered of the room.
     pub(crate) fn delivered_position(&self, id: &RoomId) -> DeliveredPosition {
-        // What the room has is read between two looks. By then the room has given all of it to this outbox, and what waits in
-        // here is seen by the second: so it is never ahead of what was delivered.
+        // The room's digest is read between two locks of this outbox. By then the room has enqueued
+        // all of that state here, and the second lock sees what is still queued: so the digest is
+        // never ahead of what was delivered.
         let room = self.inner.lock().subscription(id).map(|subscription| subscription.room.clone());
         let held = room.as_ref().map_or(0, |room| room.state_digest());
         let inner = self.inner.lock();
@@ -69,13 +73,14 @@ impl Outbox {
             .position_changes
             .as_ref()
             .is_some_and(|changes| changes.pending_statuses.contains_key(id));
-        // Where the room was unsubscribed and subscribed again between the looks, that may be of a room that was retired.
+        // If the room was unsubscribed and subscribed again in between, the digest may be of a
+        // retired room.
         let same = |subscription: &&RoomSubscription| {
             room.as_ref().is_some_and(|room| Arc::ptr_eq(&subscription.room, room))
         };
         let subscription = inner.subscription(id).filter(same);
         let position = subscription.map(|subscription| {
-            // What came after the end was not taken any more.
+            // Items that arrived after the end were not enqueued any more.
             let in_sync =
                 !inner.closed && !subscription.snapshot && subscription.state_enqueued == 0;
             let state = match held {
@@ -91,7 +96,7 @@ impl Outbox {
 }
 
 impl Inner {
-    /// The delivered position of this subscription may have changed.
+    /// Records that the delivered position of this subscription may have changed.
     pub(super) fn note_moved(&mut self, subscription_id: u32) {
         if let Some(position_changes) = &mut self.position_changes
             && let Some(subscription) = self.subscriptions.get(subscription_id)
@@ -101,7 +106,7 @@ impl Inner {
         }
     }
 
-    /// A status of this room was enqueued.
+    /// Counts a queued status of this room.
     pub(super) fn status_enqueued(&mut self, room: &RoomId) {
         if let Some(position_changes) = &mut self.position_changes {
             *position_changes.pending_statuses.entry(room.clone()).or_default() += 1;
@@ -109,7 +114,7 @@ impl Inner {
         }
     }
 
-    /// A status of this room was delivered.
+    /// Counts a delivered status of this room.
     pub(super) fn status_delivered(&mut self, room: &RoomId) {
         let Some(position_changes) = &mut self.position_changes else { return };
         if let Some(waiting) = position_changes.pending_statuses.get_mut(room) {

@@ -1,4 +1,4 @@
-//! The two ways into an outbox: live events of rooms, and what is read from their logs for catch-up.
+//! The two inputs of an outbox: live events of rooms, and events read from their logs for catch-up.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,7 +39,8 @@ impl Outbox {
         }
         let Some(subscription) = inner.subscriptions.find(of) else { return EnqueueOutcome::Kept };
         if subscription.delivered.epoch != event.epoch {
-            // Either the subscription has come to a new epoch before its room, or its log is read first.
+            // Either the subscription has reached a new epoch before its room, or its log is read
+            // first.
             return EnqueueOutcome::Kept;
         }
         subscription.high_watermark = subscription.high_watermark.max(event.seq);
@@ -63,12 +64,13 @@ impl Outbox {
         EnqueueOutcome::Kept
     }
 
-    /// Subscriptions that may catch up before this one, whose log has to be read from the store. None once it has waited enough.
+    /// Returns subscriptions that may catch up before this one, whose log has to be read from the
+    /// store. None once it was passed often enough.
     pub(crate) fn may_pass(&self, catch_up: &CatchUp) -> Vec<CatchUp> {
         self.inner.lock().may_pass(catch_up)
     }
 
-    /// A subscription has caught up before the one whose turn it is.
+    /// Counts a subscription that caught up before the one whose turn it is.
     pub(crate) fn passed(&self) {
         self.inner.lock().passed += 1;
     }
@@ -82,7 +84,8 @@ impl Outbox {
     ) -> CatchUpOutcome {
         let mut inner = self.inner.lock();
         if inner.closed {
-            // The connection ended while the log was read: the subscriber reads on from its cursor when it returns.
+            // The connection ended while the log was read: the subscriber resumes from its cursor
+            // later.
             return CatchUpOutcome::Advanced;
         }
         if inner
@@ -90,7 +93,7 @@ impl Outbox {
             .find(catch_up.subscription())
             .is_some_and(|subscription| subscription.erased != catch_up.erased)
         {
-            // What was read may hold what has been erased since: read it again.
+            // The events read may contain contents erased since: read them again.
             inner.settle_catch_up(catch_up);
             return CatchUpOutcome::Advanced;
         }
@@ -117,7 +120,8 @@ impl Outbox {
                 Arrival::Seen => outcome = CatchUpOutcome::Advanced,
                 Arrival::Gap => {
                     if subscription.enqueued < catch_up.after.seq {
-                        // The queue was dropped while the log was read: read again, from the present cursor.
+                        // The queue was dropped while the log was read: read again, from the
+                        // current cursor.
                         outcome = CatchUpOutcome::Advanced;
                     }
                     break;
@@ -138,19 +142,21 @@ impl Outbox {
         outcome
     }
 
-    /// The log had nothing after the cursor of `catch_up` when it was read, and ended at `head`.
+    /// Handles a read that found nothing after the cursor of `catch_up`; the log ended at `head`.
     pub(crate) fn caught_up_to(&self, catch_up: &CatchUp, head: Seq) {
         let mut inner = self.inner.lock();
         if let Some(subscription) = inner.subscriptions.find(catch_up.subscription()) {
-            // A high watermark beyond that was a hint that did not hold; but what the room has applied since the log was
-            // read was not enqueued for a subscription that was catching up, and has to be read.
+            // A higher high watermark was a hint that did not hold. But events that the room has
+            // applied since the read were not enqueued for a subscription that was catching up, and
+            // have to be read.
             subscription.high_watermark = subscription.enqueued.max(head).max(subscription.applied);
         }
         inner.settle_catch_up(catch_up);
     }
 
-    /// Moves the subscription to another cursor and sends its status. Access was checked after `head` was read. Nothing is done
-    /// if the subscription has come to another epoch since `catch_up` was made: then the status was sent already.
+    /// Moves the subscription to another cursor and enqueues its status. Access was checked after
+    /// `head` was read. Does nothing if the subscription has reached another epoch since `catch_up`
+    /// was made: then the status was enqueued already.
     pub(crate) fn jump(&self, catch_up: &CatchUp, status: Status, to: Cursor, head: Seq) {
         let mut inner = self.inner.lock();
         match inner.subscriptions.find(catch_up.subscription()) {
@@ -163,8 +169,9 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The same, for a subscription that may be in sync: its room, which was in the epoch `from`, goes on from `to`. A
-    /// subscription beyond the first retained event, or in the new epoch before its room, keeps its cursor.
+    /// The same, for a subscription that may be in sync: its room, which was in the epoch `from`,
+    /// continues from `to`. A subscription beyond the first retained event, or in the new epoch
+    /// before its room, keeps its cursor.
     pub(crate) fn restart(
         &self,
         of: SubscriptionRef<'_>,
@@ -188,7 +195,7 @@ impl Outbox {
             subscription.applied = subscription.applied.max(to.seq);
             inner.settle_catch_up(&catch_up);
             if from != to.epoch {
-                // What was delivered is state of the old epoch.
+                // The delivered state is of the old epoch.
                 inner.want_snapshot(of.subscription_id);
             }
         } else {
@@ -198,7 +205,8 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// `erased` events of the log were changed by erasures: what is enqueued of this room is dropped, and read from the log again.
+    /// Drops the queued events of a room and reads them from the log again: `erased` events of the
+    /// log were changed by erasures.
     pub(crate) fn read_again(&self, of: SubscriptionRef<'_>, erased: u64) {
         let mut inner = self.inner.lock();
         let subscription_id = of.subscription_id;
@@ -214,7 +222,8 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// Ends a subscription without access, with the status `denied`. `false` if it has ended already.
+    /// Ends a subscription without access, with the status `denied`. Returns `false` if it has
+    /// ended already.
     pub(crate) fn deny(&self, of: SubscriptionRef<'_>, code: Code) -> bool {
         self.deny_if(of, code, |_| true)
     }
@@ -240,7 +249,7 @@ impl Outbox {
         is_it
     }
 
-    /// The room's whole state has to be sent still: it could not be taken now.
+    /// Requires a snapshot of the room's whole state, which could not be taken now.
     pub(crate) fn require_snapshot(&self, room: &Room) {
         let mut inner = self.inner.lock();
         if let Some(subscription_id) = inner.subscriptions.id_of(room.id()) {
@@ -248,7 +257,7 @@ impl Outbox {
         }
     }
 
-    /// State of this room was delivered.
+    /// Records that state of this room was delivered.
     pub(crate) fn state_delivered(&self, room: &Room) {
         let mut inner = self.inner.lock();
         if let Some(subscription_id) = inner.subscriptions.id_of(room.id())
@@ -265,7 +274,7 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// Enqueues a signal. Where there are too many, the oldest one is dropped.
+    /// Enqueues an ephemeral message. If there are too many, the oldest one is dropped.
     pub(crate) fn signal(&self, item: Arc<Outgoing>) {
         let mut inner = self.inner.lock();
         if inner.closed || inner.bytes + inner.unreleased + item.size > self.bounds.bytes {
@@ -287,7 +296,7 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// A state key has a newer value: it takes the place of the one that waits.
+    /// Enqueues the newer value of a state key, in place of the queued one.
     pub(crate) fn state(&self, of: SubscriptionRef<'_>, key: &StateKey, item: &Arc<Outgoing>) {
         let mut inner = self.inner.lock();
         let subscription_id = of.subscription_id;
@@ -295,7 +304,7 @@ impl Outbox {
             return;
         }
         match inner.subscriptions.find(of) {
-            // The snapshot that is still to be sent will have it.
+            // The snapshot that is still to be sent will contain it.
             Some(subscription) if subscription.snapshot => return,
             Some(_) => {}
             None => return,
@@ -317,7 +326,7 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// The whole state has to be sent again to this subscription.
+    /// Requires a snapshot of the whole state for this subscription.
     pub(crate) fn require_snapshot_of(&self, of: SubscriptionRef<'_>) {
         self.with_ready(|inner| {
             if inner.subscriptions.find(of).is_some() {

@@ -1,4 +1,4 @@
-//! What is behind an outbox's lock.
+//! The data behind an outbox's lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,15 +23,16 @@ pub(super) struct Inner {
     pub(super) user: Option<UserId>,
     pub(super) acks: VecDeque<Bytes>,
     pub(super) pushes: VecDeque<QueuedPush>,
-    /// The newest value of each state key that was not delivered yet, by subscription.
+    /// The newest undelivered value of each state key, by subscription.
     pub(super) state: BTreeMap<(u32, StateKey), Arc<Outgoing>>,
     /// Bytes in `pushes` and `state`.
     pub(super) bytes: usize,
-    /// Bytes that were taken and not released.
+    /// Bytes taken and not released.
     pub(super) unreleased: usize,
-    /// Bytes of acks that wait, or were taken and not released.
+    /// Bytes of acks that are queued, or taken and not released.
     pub(super) ack_bytes: usize,
-    /// Ticks since acks were taken, written in part or released last, while all acks together are nearly too many.
+    /// Ticks since acks were last taken, written in part or released, while all acks together are
+    /// nearly too many.
     pub(super) stuck: u32,
     pub(super) signals: usize,
     pub(super) subscriptions: SubscriptionTable,
@@ -39,25 +40,26 @@ pub(super) struct Inner {
     pub(super) position_changes: Option<Box<PositionChanges>>,
     /// Subscriptions that are catching up, in the order of their turns.
     pub(super) catching_up: VecDeque<u32>,
-    /// How many subscriptions passed the one whose turn it is.
+    /// How many subscriptions have passed the one whose turn it is.
     pub(super) passed: u8,
-    /// Whether a subscription that is catching up comes first at the next take, so that busy rooms cannot keep it waiting.
+    /// Whether a subscription that is catching up is first at the next take, so that busy rooms
+    /// cannot delay it indefinitely.
     pub(super) catch_up_next: bool,
-    /// A task reads what the subscriber needs from the store.
+    /// A task is reading for the subscriber from the store.
     pub(super) reading: bool,
-    /// State that it has read, in memory until the next take.
+    /// The state that it read, in memory until the next take.
     pub(super) held: Option<StateHold>,
     /// Subscriptions whose whole state has to be sent.
     pub(super) snapshots: Vec<u32>,
-    /// The store failed while a log was read: try again at the next tick.
+    /// The store failed while a log was read: retry at the next tick.
     pub(super) catch_up_paused: bool,
-    /// Commands taken whose acks were not taken.
+    /// Commands executed whose acks were not taken.
     pub(super) in_flight: u32,
-    /// Appends queued at a shard and not answered.
+    /// Appends queued at a shard and not acknowledged.
     pub(super) appends: u32,
-    /// Why the connection ends, until that is taken.
+    /// The disconnect, until it is taken.
     pub(super) disconnect: Option<Disconnect>,
-    /// The code of that, to the end.
+    /// Its code, retained.
     pub(super) ended: Option<u16>,
     pub(super) closed: bool,
 }
@@ -69,16 +71,17 @@ pub(super) struct QueuedPush {
     pub(super) item: Arc<Outgoing>,
 }
 
-/// Ticks after which a connection that takes none of its acks is ended, if all acks together are nearly too many.
+/// Ticks after which a connection that receives none of its acks is disconnected, if all acks
+/// together are nearly too many.
 const STUCK_TICKS: u32 = 5;
 
-/// Subscriptions that pass one whose log has to be read from the store: one page in nine is read at least, and a room waits
-/// for eight times as many pages as there are rooms before it.
+/// Maximum subscriptions that pass one whose log has to be read from the store: at least one page
+/// in nine is read, and a room waits for eight times as many pages as there are rooms before it.
 const MAX_PASSES: u8 = 8;
-/// Subscriptions that are searched for one that may pass.
+/// Subscriptions searched for one that may pass.
 const MAX_LOOKED_AT: usize = 16;
 
-/// No subscription's id: for pushes that belong to none.
+/// An id that no subscription has: for pushes outside subscriptions.
 const NO_SUBSCRIPTION: u32 = u32::MAX;
 
 impl Inner {
@@ -87,12 +90,12 @@ impl Inner {
         self.subscriptions.get(self.subscriptions.id_of(room)?)
     }
 
-    /// After a step of catch-up: is the subscription in sync, or does it wait for its next turn?
+    /// Updates a subscription after a step of catch-up: it is in sync, or waits for its next turn.
     pub(super) fn settle_catch_up(&mut self, catch_up: &CatchUp) {
         if self.catching_up.front() == Some(&catch_up.subscription_id) {
             self.passed = 0;
         }
-        // The id may be another subscription's by now.
+        // The id may belong to another subscription by now.
         let Some(subscription) = self.subscriptions.find(catch_up.subscription()) else { return };
         subscription.catching_up = subscription.enqueued < subscription.high_watermark;
         let catching_up = subscription.catching_up;
@@ -106,7 +109,7 @@ impl Inner {
         if self.catch_up_paused || self.reading {
             return None;
         }
-        // It stays in the queue until it is settled, so that it is found again if the read is interrupted.
+        // It stays in the queue until it is settled, so that an interrupted read is found again.
         while let Some(subscription_id) = self.catching_up.front().copied() {
             match self.subscriptions.get(subscription_id) {
                 Some(subscription) if subscription.catching_up => {
@@ -118,8 +121,8 @@ impl Inner {
         None
     }
 
-    /// Subscriptions that may catch up before `catch_up`, those whose turn is nearest first. None once enough of them have, until
-    /// it is settled itself.
+    /// Returns subscriptions that may catch up before `catch_up`, those whose turn is nearest
+    /// first. None once enough of them have, until it is settled itself.
     pub(super) fn may_pass(&mut self, catch_up: &CatchUp) -> Vec<CatchUp> {
         if self.passed >= MAX_PASSES {
             return Vec::new();
@@ -171,10 +174,11 @@ impl Inner {
         self.enqueue(NO_SUBSCRIPTION, Seq::ZERO, item, bounds);
     }
 
-    /// The queue is dropped; durable events will come from the log, state as a snapshot, signals not at all.
+    /// Drops the queue: durable events are read from the log later, state is sent as a snapshot,
+    /// ephemeral messages are lost.
     pub(super) fn overflow(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::OUTBOX_OVERFLOWS).increment(1);
-        // Only for what piles up in this outbox, and never the service's own subscriptions.
+        // Only for an overflow of this outbox, and never for the service's own subscriptions.
         let full = self.bytes + self.unreleased > bounds.bytes;
         let disconnect_unread =
             bounds.slow_subscriber == SlowSubscriber::Disconnect && full && self.user.is_some();
@@ -192,17 +196,17 @@ impl Inner {
         }
     }
 
-    /// The connection ends for this reason.
+    /// Ends the connection with this disconnect.
     pub(super) fn end(&mut self, disconnect: Disconnect) {
         self.ended = Some(disconnect.code);
         self.disconnect = Some(disconnect);
         self.closed = true;
     }
 
-    /// Drops the queue except statuses, which are few and sent once only.
+    /// Drops the queue except statuses, which are few and sent only once.
     ///
-    /// Every cursor goes back to what was delivered, so that the events dropped here are read from the log again and a page
-    /// that is being read now, and continues the dropped queue, is not taken.
+    /// Every `enqueued` returns to `delivered`, so that the dropped events are read from the log
+    /// again, and a page that is being read, and continues the dropped queue, is not enqueued.
     pub(super) fn clear_pushes(&mut self, bounds: &OutboxBounds) {
         let notices: VecDeque<QueuedPush> =
             self.pushes.drain(..).filter(|q| matches!(q.item.push, Push::Room(_))).collect();
@@ -244,7 +248,7 @@ impl Inner {
         }
     }
 
-    /// Drops what is enqueued of one subscription.
+    /// Drops the queued items of one subscription.
     pub(super) fn drop_enqueued(&mut self, subscription_id: u32, bounds: &OutboxBounds) {
         let mut freed = 0;
         self.pushes.retain(|q| {
@@ -276,7 +280,8 @@ impl Inner {
         Some(subscription)
     }
 
-    /// Ends the subscription, with the status `denied`, if its user's membership ends with this event. Returns whether it did.
+    /// Ends the subscription, with the status `denied`, if its user's membership ends with this
+    /// event. Returns whether it did.
     pub(super) fn end_membership(
         &mut self,
         subscription_id: u32,
@@ -289,7 +294,8 @@ impl Inner {
         if reads_on(open, change) {
             return false;
         }
-        // An event of another epoch, or from before the last check, belongs to an earlier membership.
+        // An event of another epoch, or from before the last check, belongs to an earlier
+        // membership.
         let passed = |subscription: &RoomSubscription| {
             let of_before = |event: &Event| {
                 event.epoch != subscription.delivered.epoch
@@ -328,30 +334,31 @@ impl Inner {
         self.acks.push_back(encoded);
     }
 
-    /// Whether one more command may be carried out, by the bytes of acks. Where the budget of all connections is spent, each
-    /// has one command at a time.
+    /// Returns whether one more command may be executed, by the bytes of acks. If the budget of all
+    /// connections is spent, each has one command at a time.
     pub(super) fn acks_fit(&self, bounds: &OutboxBounds) -> bool {
         let nothing_waits = self.ack_bytes == 0 && self.in_flight == 0;
         nothing_waits || (self.ack_bytes < bounds.ack_budget.bytes && !bounds.ack_budget.is_full())
     }
 
     pub(super) fn free_acks(&mut self, bytes: usize, bounds: &OutboxBounds) {
-        // Those of a connection that was disconnected as unread were freed already.
+        // The acks of a connection that was disconnected as unread were freed already.
         let bytes = bytes.min(self.ack_bytes);
         self.ack_bytes -= bytes;
         self.stuck = 0;
         bounds.ack_budget.remove(bytes);
     }
 
-    /// A tick has passed: whether the connection takes none of its acks while others want the room that they have.
+    /// Counts a tick. Returns whether the connection receives none of its acks while others need
+    /// the budget.
     pub(super) fn is_stuck(&mut self, bounds: &OutboxBounds) -> bool {
         let waits = self.ack_bytes > 0 && bounds.ack_budget.is_tight();
         self.stuck = if waits { self.stuck + 1 } else { 0 };
         self.stuck >= STUCK_TICKS
     }
 
-    /// Disconnects a connection that takes none of its acks. Those that wait are dropped; those that were taken count until the
-    /// transport releases them.
+    /// Disconnects a connection that receives none of its acks. Queued acks are dropped; taken ones
+    /// count until the transport releases them.
     pub(super) fn disconnect_unread(&mut self, bounds: &OutboxBounds) {
         metrics::counter!(super::super::metrics::ACKS_DISCONNECTS).increment(1);
         let waiting = self.acks.drain(..).map(|reply| reply.len()).sum();
@@ -408,7 +415,8 @@ impl Inner {
         self.uncount(take.bytes - before, bounds);
     }
 
-    /// A room whose whole state has to be sent: one at a time, so that they do not pile up on their way out.
+    /// Returns a room whose whole state has to be sent: one at a time, so that snapshots do not
+    /// accumulate before they are written.
     pub(super) fn take_snapshot(&mut self) -> Option<DueSnapshot> {
         while let Some(subscription_id) = self.snapshots.pop() {
             if let Some(subscription) = self.subscriptions.get_mut(subscription_id)

@@ -1,18 +1,20 @@
-//! What waits for one connection or one subscription of the service.
+//! The queues of one connection or one subscription of the service.
 //!
-//! Two queues: acks, which are never dropped and which [`super::acks`] and the commands in flight bound; and pushes,
-//! bounded in bytes. Pushes of durable events obey the one rule of order ([`arrival`](crate::state::arrival)): a room's event is
-//! enqueued only if its seq is the one after `enqueued`. When the bound is reached the durable queue is dropped, `enqueued` goes
-//! back to `delivered`, and the subscriptions are catching up: [`super::catch_up`] then reads their logs at the subscriber's pace.
+//! Two queues: acks, which are never dropped and which [`super::acks`] and the commands in flight
+//! bound; and pushes, bounded in bytes. Pushes of durable events obey the one rule of order
+//! ([`arrival`](crate::state::arrival)): a room's event is enqueued only if its seq is
+//! `enqueued` + 1. When the bound is reached the durable queue is dropped, `enqueued` returns to
+//! `delivered`, and the subscriptions are catching up: [`super::catch_up`] then reads their logs at
+//! the subscriber's pace.
 //!
 //! Lock order: a room's lock may be held while an outbox is locked, never the other way round.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `subscribing`, `subscriptions` | subscribing; the subscriptions, and how far each is |
-//! | `enqueue` | live events of rooms, and what is read from their logs |
+//! | `enqueue` | live events of rooms, and events read from their logs |
 //! | `delivered` | what was delivered of each room, for stream positions |
-//! | `inner` | what is behind the lock |
+//! | `inner` | the data behind the lock |
 
 mod delivered;
 mod enqueue;
@@ -46,35 +48,35 @@ pub(crate) struct OutboxBounds {
     pub(crate) signals: usize,
     pub(crate) in_flight: u32,
     pub(crate) slow_subscriber: SlowSubscriber,
-    /// Bytes that wait in all outboxes.
+    /// Bytes enqueued in all outboxes.
     pub(crate) used: AtomicUsize,
     /// The budget of acks.
     pub(crate) ack_budget: Arc<AckBudget>,
 }
 
-/// What waits for one connection or one subscription of the service.
+/// The queues of one connection or one subscription of the service.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
     bounds: Arc<OutboxBounds>,
-    /// There is something to take.
+    /// Notified when there is something to take.
     ready: Notify,
-    /// A command was answered, or an answer was taken.
+    /// Notified when a command was acknowledged, or an ack was taken.
     progress: Notify,
 }
 
-/// What came of a step of catch-up.
+/// The outcome of a step of catch-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CatchUpOutcome {
-    /// The subscription is further on, or its cursor has changed.
+    /// The subscription advanced, or its cursor has changed.
     Advanced,
-    /// What was read does not continue from the cursor.
+    /// The events read do not continue from the cursor.
     Stalled,
-    /// The subscriber lost access: take it off the room's list.
+    /// The subscriber lost access: remove it from the room's list.
     AccessLost,
 }
 
-/// Something taken out of an outbox.
+/// An item taken from an outbox.
 #[derive(Debug)]
 pub(crate) enum OutboxItem {
     Ack(Bytes),
@@ -89,28 +91,28 @@ pub(crate) struct DueSnapshot {
     pub(crate) even_empty: bool,
 }
 
-/// What there was to take.
+/// The result of a take.
 #[derive(Debug, Default)]
 pub(crate) struct OutboxBatch {
     pub(crate) items: Vec<OutboxItem>,
     pub(crate) bytes: usize,
-    /// Of them, those of acks.
+    /// The part of `bytes` that belongs to acks.
     pub(crate) ack_bytes: usize,
-    /// A room whose state has to be sent whole.
+    /// A room whose whole state has to be sent.
     pub(crate) snapshot: Option<DueSnapshot>,
     pub(crate) disconnect: Option<Disconnect>,
-    /// A room whose log has to be read before anything more of it can be taken.
+    /// A room whose log has to be read before more of it can be taken.
     pub(crate) catch_up: Option<CatchUp>,
-    /// A task reads for the subscriber.
+    /// A task is reading for the subscriber.
     pub(crate) reading: bool,
 }
 
-/// What became of a live event.
+/// The outcome for a live event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EnqueueOutcome {
     /// Enqueued, enqueued already, or to be read from the log later.
     Kept,
-    /// The subscriber lost access: take it off the room's list.
+    /// The subscriber lost access: remove it from the room's list.
     AccessLost,
 }
 
@@ -131,7 +133,7 @@ impl Outbox {
 
     // ---- commands and acks ----
 
-    /// Waits until one more command may be taken.
+    /// Waits until one more command may be executed.
     pub(crate) async fn admit(&self) {
         loop {
             {
@@ -142,7 +144,7 @@ impl Outbox {
                     return;
                 }
                 if !acks_fit {
-                    // A call hands out what it has once nothing more is carried out.
+                    // A call returns the acks that it has once no further command is executed.
                     self.ready.notify_one();
                 }
             }
@@ -150,22 +152,22 @@ impl Outbox {
         }
     }
 
-    /// Whether the next command waits until acks were written.
+    /// Returns whether the next command waits until acks were written.
     pub(crate) fn waits_for_acks(&self) -> bool {
         !self.inner.lock().acks_fit(&self.bounds)
     }
 
-    /// Answers a command that was admitted.
+    /// Enqueues the ack of an admitted command.
     pub(crate) fn ack(&self, encoded: Bytes) {
         self.with_ready(|inner| inner.push_ack(encoded, &self.bounds));
     }
 
-    /// A command has gone to a shard; its ack will come with [`Outbox::append_done`].
+    /// Counts a command that was sent to a shard; its ack arrives with [`Outbox::append_done`].
     pub(crate) fn append_started(&self) {
         self.inner.lock().appends += 1;
     }
 
-    /// Answers a command that went to a shard.
+    /// Enqueues the ack of a command that was sent to a shard.
     pub(crate) fn append_done(&self, encoded: Bytes) {
         self.with_ready(|inner| {
             inner.appends = inner.appends.saturating_sub(1);
@@ -174,7 +176,8 @@ impl Outbox {
         self.progress.notify_one();
     }
 
-    /// Waits until every append of this connection was answered, so that what follows sees its effects.
+    /// Waits until every append of this connection was acknowledged, so that the next command sees
+    /// its effects.
     pub(crate) async fn appends_settled(&self) {
         while self.inner.lock().appends > 0 {
             self.progress.notified().await;
@@ -183,7 +186,8 @@ impl Outbox {
 
     // ---- the transport's side ----
 
-    /// Takes what there is, acks first, up to about `max_bytes` but at least one item if there is any. Never waits.
+    /// Takes what is enqueued, acks first, up to about `max_bytes` but at least one item if there
+    /// is any. Never waits.
     pub(crate) fn take(&self, max_bytes: usize) -> OutboxBatch {
         let mut inner = self.inner.lock();
         let mut take = OutboxBatch::default();
@@ -201,7 +205,8 @@ impl Outbox {
                 take.disconnect = inner.disconnect.take();
             }
         } else if drained && take.catch_up.is_none() {
-            // One at a time: what a task reads may be what the next one needs. After a failure the tick tries again.
+            // One at a time: a read in progress may be for the next one. After a failure the tick
+            // retries.
             if !inner.catch_up_paused && !inner.reading {
                 take.snapshot = inner.take_snapshot();
             }
@@ -225,12 +230,13 @@ impl Outbox {
         self.ready.notified().await;
     }
 
-    /// A task is about to read for the subscriber. `false` if one does already: there is one at a time.
+    /// Marks that a task reads for the subscriber. Returns `false` if one does already: there is
+    /// one at a time.
     pub(crate) fn begin_reading(&self) -> bool {
         !std::mem::replace(&mut self.inner.lock().reading, true)
     }
 
-    /// That task has ended. What it `held` is kept in memory until the next take.
+    /// Marks the end of that task. The state that it `held` stays in memory until the next take.
     pub(crate) fn end_reading(&self, held: Option<StateHold>) {
         let before = {
             let mut inner = self.inner.lock();
@@ -242,17 +248,17 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// What is kept in memory until what is needed of it was taken.
+    /// Returns the hold that keeps state in memory until the take.
     pub(crate) fn take_hold(&self) -> Option<StateHold> {
         self.inner.lock().held.take()
     }
 
-    /// Bytes are on their way that were not in the queue.
+    /// Counts bytes to be written that were not in the queue.
     pub(crate) fn add_unreleased(&self, bytes: usize) {
         self.inner.lock().unreleased += bytes;
     }
 
-    /// Bytes were written and no longer count; `ack_bytes` of them were those of acks.
+    /// Releases written bytes; `ack_bytes` of them belonged to acks.
     pub(crate) fn release(&self, bytes: usize, ack_bytes: usize) {
         let mut inner = self.inner.lock();
         inner.unreleased = inner.unreleased.saturating_sub(bytes);
@@ -263,25 +269,26 @@ impl Outbox {
         }
     }
 
-    /// The peer has taken bytes of what was taken and not released.
+    /// Records that the peer received bytes of an unreleased batch.
     pub(crate) fn write_progressed(&self) {
         self.inner.lock().stuck = 0;
     }
 
-    /// The log could not be read: leave it until [`Outbox::wake`].
+    /// Pauses catch-up until [`Outbox::wake`], since the log could not be read.
     pub(crate) fn pause_catch_up(&self, catch_up: &CatchUp) {
         let mut inner = self.inner.lock();
-        // To the back, so that one log that cannot be read does not keep the others waiting.
+        // To the back, so that one unreadable log does not block the others.
         inner.settle_catch_up(catch_up);
         inner.catch_up_paused = true;
     }
 
-    /// The store could not be read: leave it until [`Outbox::wake`].
+    /// Pauses reads until [`Outbox::wake`], since the store could not be read.
     pub(crate) fn pause(&self) {
         self.inner.lock().catch_up_paused = true;
     }
 
-    /// A tick has passed: what was left may be tried again, and a silent connection needs no queues.
+    /// Handles a tick: retries paused reads, disconnects a stuck connection, and frees the queues
+    /// of a silent one.
     pub(crate) fn wake(&self) {
         let mut inner = self.inner.lock();
         inner.shrink_queues(0);
@@ -304,12 +311,12 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// Ends the connection once acks and statuses that wait are written. The first reason counts.
+    /// Ends the connection once queued acks and statuses are written. The first reason counts.
     pub(crate) fn close(&self, disconnect: Disconnect) {
         let mut inner = self.inner.lock();
         if !inner.closed {
             inner.end(disconnect);
-            // Durable events are in the log; they are not worth waiting for.
+            // Durable events are in the log; the end does not wait for them.
             inner.clear_pushes(&self.bounds);
         }
         drop(inner);
@@ -317,12 +324,12 @@ impl Outbox {
         self.progress.notify_one();
     }
 
-    /// The code with which the connection ends, if it does.
+    /// The code of the disconnect, if the connection ends.
     pub(crate) fn ended(&self) -> Option<u16> {
         self.inner.lock().ended
     }
 
-    /// Whether the connection is to end.
+    /// Returns whether the connection has ended or is ending.
     pub(crate) fn is_closed(&self) -> bool {
         self.inner.lock().closed
     }

@@ -9,11 +9,13 @@ use super::Outbox;
 use super::subscriptions::{RoomSubscription, SubscriptionRef, SubscriptionStart};
 
 impl Outbox {
-    /// Subscribes to `room` from `start` and returns the subscription's id; `None` if the connection has ended.
+    /// Subscribes to `room` from `start` and returns the subscription's id; `None` if the
+    /// connection has ended.
     ///
-    /// The caller holds the room's lock and puts the outbox on its list at `subscriber_id`. `head` is what the room has applied,
-    /// and `erased` what it knows of erasures. Where its epoch is not that of `start`, one of the two is behind: the subscription
-    /// takes no event before its log was read. With `in_sync`, the subscriber has the room's state already.
+    /// The caller holds the room's lock and adds the outbox to its list at `subscriber_id`. `head`
+    /// is the last event that the room has applied, and `erased` its count of erasures. If the
+    /// epochs of `head` and `start` differ, one of the two is behind: the subscription enqueues no
+    /// event before its log was read. With `in_sync`, the subscriber has the room's state already.
     pub(crate) fn subscribe(
         &self,
         room: Arc<Room>,
@@ -61,14 +63,15 @@ impl Outbox {
         Some(subscription_id)
     }
 
-    /// Unsubscribes. Returns the subscription, so that the caller can take it off the room's list.
+    /// Unsubscribes. Returns the subscription, so that the caller can remove it from the room's
+    /// list.
     pub(crate) fn unsubscribe(&self, room: &RoomId) -> Option<RoomSubscription> {
         let mut inner = self.inner.lock();
         let subscription_id = inner.subscriptions.id_of(room)?;
         inner.remove_subscription(subscription_id, &self.bounds)
     }
 
-    /// Whether this very subscription still exists.
+    /// Returns whether this very subscription still exists.
     pub(crate) fn is_subscribed(&self, of: SubscriptionRef<'_>) -> bool {
         self.inner.lock().subscriptions.find(of).is_some()
     }
@@ -87,15 +90,15 @@ impl Outbox {
         subscriptions
     }
 
-    /// How many rooms would be subscribed with `more`.
+    /// The number of subscriptions after subscribing to `more`.
     pub(crate) fn count_with(&self, more: &[RoomId]) -> usize {
         let inner = self.inner.lock();
         inner.subscriptions.len()
             + more.iter().filter(|room| inner.subscriptions.id_of(room).is_none()).count()
     }
 
-    /// Keeps those of a client's cursors that can be believed: of subscribed rooms, of the same epoch, and not beyond what was
-    /// delivered.
+    /// Retains the valid ones of a client's cursors: of subscribed rooms, of the same epoch, and
+    /// not beyond the last event delivered.
     pub(crate) fn retain_delivered(
         &self,
         mut cursors: Vec<(RoomId, Cursor)>,

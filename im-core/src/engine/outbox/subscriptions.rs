@@ -1,4 +1,4 @@
-//! The subscriptions of an outbox, and how far it is in each.
+//! The subscriptions of an outbox, and the progress of each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::super::room::Room;
 
 /// A subscription to a room.
 ///
-/// Invariant: `delivered` ≤ `enqueued` ≤ `high_watermark`; the events in the queue are exactly those in
-/// (`delivered`, `enqueued`].
+/// Invariant: `delivered` ≤ `enqueued` ≤ `high_watermark`; the events in the queue are exactly
+/// those in (`delivered`, `enqueued`].
 #[derive(Debug)]
 pub(crate) struct RoomSubscription {
     pub(crate) room: Arc<Room>,
@@ -22,35 +22,36 @@ pub(crate) struct RoomSubscription {
     pub(super) enqueued: Seq,
     /// The highest seq known to exist.
     pub(super) high_watermark: Seq,
-    /// The furthest event that the room has applied: not a hint, it is there to be read.
+    /// The last event that the room has applied: not a hint, it can be read.
     pub(super) applied: Seq,
     pub(super) catching_up: bool,
     /// The whole state has to be sent, rather than single keys.
     pub(super) snapshot: bool,
-    /// State keys that wait.
+    /// Number of queued state keys.
     pub(super) state_enqueued: usize,
     /// State was delivered: a snapshot is sent also if there is none any more.
     pub(super) state_delivered: bool,
     /// The room's head before access was last checked: later ends of membership count.
     pub(super) authorised_at: Seq,
-    /// Of the events in the log, how many were changed by erasures, as the room knows it.
+    /// The number of events in the log changed by erasures, as the room knows it.
     pub(super) erased: u64,
 }
 
-/// Where a subscription starts.
+/// The start of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscriptionStart {
     /// The last event that the subscriber has. At most `authorised_at`.
     pub(crate) cursor: Cursor,
     /// The room's head, as read from the store before access was checked.
     pub(crate) authorised_at: Seq,
-    /// Digest of the room's state that the subscriber has, if it has any: see [`RoomPosition::state`](crate::state::RoomPosition::state).
+    /// Digest of the room's state that the subscriber has, if it has any: see
+    /// [`RoomPosition::state`](crate::state::RoomPosition::state).
     pub(crate) state_digest: Option<u32>,
 }
 
-/// Names one subscription from both sides: the room's list and the outbox's table.
+/// Identifies one subscription on both sides: the room's list and the outbox's table.
 ///
-/// Ids are reused: either may be another subscription's by now.
+/// Ids are reused: either may belong to another subscription by now.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscriptionRef<'a> {
     pub(crate) room: &'a Room,
@@ -59,7 +60,7 @@ pub(crate) struct SubscriptionRef<'a> {
     pub(crate) subscription_id: u32,
 }
 
-/// A subscription that is catching up: what has to be read from its log.
+/// A subscription that is catching up, with the part of its log to read.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     pub(crate) subscription_id: u32,
@@ -67,7 +68,7 @@ pub(crate) struct CatchUp {
     /// Index in the room's list of subscribers.
     pub(crate) subscriber_id: usize,
     pub(crate) after: Cursor,
-    /// As the room knew it before: what was read with another count is to be read again.
+    /// The room's count of erasures before the read: a page read with another count is read again.
     pub(crate) erased: u64,
 }
 
@@ -96,7 +97,8 @@ impl RoomSubscription {
 
 /// The subscriptions of an outbox, by their id and by room.
 ///
-/// Invariant: the index, where there is one, holds every subscribed room, with the id of its subscription.
+/// Invariant: the index, where there is one, holds every subscribed room, with the id of its
+/// subscription.
 #[derive(Debug, Default)]
 pub(super) struct SubscriptionTable {
     entries: Vec<Option<RoomSubscription>>,
@@ -104,11 +106,12 @@ pub(super) struct SubscriptionTable {
     index: Option<Box<Index>>,
 }
 
-/// Ids by room. Of its own type so that its box, which keeps outboxes without one small, is plainly meant.
+/// Ids by room. A type of its own, so that its box, which keeps outboxes without an index small, is
+/// plainly intended.
 #[derive(Debug)]
 struct Index(HashMap<RoomId, u32>);
 
-/// From how many entries on there is an index.
+/// The number of entries beyond which there is an index.
 const INDEXED: usize = 16;
 
 impl SubscriptionTable {
@@ -120,7 +123,7 @@ impl SubscriptionTable {
         self.entries.get_mut(subscription_id as usize)?.as_mut()
     }
 
-    /// The subscription that is meant, if its ids were not reused.
+    /// Returns the referenced subscription, unless its ids were reused.
     pub(super) fn find(&mut self, of: SubscriptionRef<'_>) -> Option<&mut RoomSubscription> {
         let is_it = |subscription: &RoomSubscription| {
             std::ptr::eq(&*subscription.room, of.room)

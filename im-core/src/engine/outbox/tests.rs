@@ -19,7 +19,7 @@ fn at(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 1 }, seq: Seq::new(n).unwrap() }
 }
 
-/// In the life after that.
+/// A cursor in the next epoch.
 fn new_epoch(n: u64) -> Cursor {
     Cursor { epoch: Epoch { generation: 1, incarnation: 2 }, ..at(n) }
 }
@@ -65,7 +65,7 @@ fn named_room(id: &str, head: u64) -> Arc<Room> {
     room
 }
 
-/// What the store says of a room that ends at `head`.
+/// The record and head of a room that ends at `head`.
 fn looked_up(room: &Room, head: Cursor) -> (RoomRecord, Head) {
     let record = RoomRecord {
         id: room.id().clone(),
@@ -82,7 +82,7 @@ fn looked_up(room: &Room, head: Cursor) -> (RoomRecord, Head) {
     (record, Head { cursor: head, first: Seq::FIRST, state_revision: 0, erased: 0 })
 }
 
-/// The room was made anew and ends at `head` now.
+/// Restarts the room in a new epoch that ends at `head`.
 fn restart(room: &Room, head: Cursor) {
     let (record, head) = looked_up(room, head);
     assert!(room.restart(&record, head, &room.subscribers()));
@@ -190,11 +190,11 @@ fn overflow_during_catch_up_is_reread() {
     outbox.inner.lock().overflow(&outbox.bounds);
     assert_eq!(outbox.enqueue_history(&catch_up, &[event(12)], false), CatchUpOutcome::Advanced);
     assert_eq!(next().after, at(10));
-    // A hole where nothing was dropped is one.
+    // A gap where nothing was dropped is a store error.
     assert_eq!(outbox.enqueue_history(&next(), &[event(12)], false), CatchUpOutcome::Stalled);
 }
 
-/// Nothing is delivered on a connection that has ended: its session may have, too.
+/// Nothing is delivered on a connection that has ended: its session may have ended, too.
 #[test]
 fn page_read_across_close_is_dropped() {
     let (room, outbox) = (room(10), outbox());
@@ -212,7 +212,8 @@ fn page_read_across_close_is_dropped() {
     assert_eq!(drain(&outbox).0, []);
 }
 
-/// The end drops the queue; a page that is being read, and continues it, must not follow what was delivered.
+/// The end drops the queue; a page that is being read, and continues it, must not follow what was
+/// delivered.
 #[test]
 fn page_behind_dropped_queue_is_dropped() {
     let (room, outbox) = (room(10), outbox());
@@ -232,14 +233,14 @@ fn page_behind_dropped_queue_is_dropped() {
     assert_eq!(outbox.delivered_position(room.id()).position.unwrap().0, at(10));
 }
 
-/// Follows the room from its head.
+/// Subscribes to the room from its head.
 fn subscribe(room: &Arc<Room>, outbox: &Arc<Outbox>) {
     let from = room.head().unwrap();
     let start = SubscriptionStart { cursor: from, authorised_at: from.seq, state_digest: None };
     assert_eq!(room.add_subscriber(outbox, start), SubscribeOutcome::Subscribed);
 }
 
-/// Takes all there is, and says of which rooms, and how many snapshots are due.
+/// Takes everything. Returns the rooms of the events, and the number of snapshots due.
 fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
     let (mut rooms, mut snapshots) = (Vec::new(), 0);
     loop {
@@ -265,7 +266,7 @@ fn drain(outbox: &Outbox) -> (Vec<RoomId>, usize) {
 fn reused_id_gets_no_old_events() {
     let (old, new, outbox) = (room(10), named_room("new", 10), outbox());
     subscribe(&old, &outbox);
-    // It is on the old room's list still.
+    // It is still on the old room's list.
     let subscription = outbox.unsubscribe(old.id()).unwrap();
     subscribe(&new, &outbox);
     assert_eq!(drain(&outbox), (vec![], 1));
@@ -288,7 +289,7 @@ fn rejoined_subscriber_ignores_earlier_removal() {
     room.remove_subscriber(before, &outbox);
     [&other, &room].iter().for_each(|room| subscribe(room, &outbox));
     drain(&outbox);
-    // Whoever read the log for it hears only now that there was nothing more to read.
+    // The read of its log learns only now that there was nothing more to read.
     room.remove_subscriber(before, &outbox);
     room.apply(event(11));
     assert_eq!(drain(&outbox), (vec![room.id().clone()], 0));
@@ -315,7 +316,7 @@ fn subscriber_in_newer_epoch_stays() {
 fn subscribe_after_epoch_change_catches_up() {
     let (room, outbox) = (room(10), outbox());
     restart(&room, new_epoch(5));
-    // Both stand at their head, as it seems.
+    // Both seem to be at their head.
     room.add_subscriber(
         &outbox,
         SubscriptionStart { cursor: at(5), authorised_at: at(5).seq, state_digest: None },
@@ -414,7 +415,7 @@ fn old_generation_state_gets_full_snapshot() {
     let (room, outbox) = (room(10), outbox());
     put_state(&room, "kettle", 1);
     let state = Some(room.state_digest());
-    // Between the look at the mark and the place on the list.
+    // Between the check of the digest and the entry in the list.
     room.set_state_generation(2);
     room.add_subscriber(
         &outbox,

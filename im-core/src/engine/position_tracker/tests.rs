@@ -21,7 +21,7 @@ fn subscription(since: u64, seq: u64) -> SubscriptionRecord {
 
 const NOWHERE: DeliveredPosition = DeliveredPosition { status_delivered: true, position: None };
 
-/// What a mark says, made anew from everything that there is.
+/// A stream position built from scratch.
 fn from_scratch(
     tracker: &PositionTracker,
     delivered: impl Fn(&RoomId) -> DeliveredPosition,
@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// A stream position kept up to date equals one that is built from all rooms.
+    /// A stream position kept up to date equals one built from all rooms.
     #[test]
     fn incremental_position_equals_full_rebuild(
         steps in proptest::collection::vec(step(), 0..60),

@@ -1,9 +1,11 @@
-//! The keyed state of a room: the newest value of each key, held in memory while there is room for it.
+//! The keyed state of a room: the newest value of each key, cached within a budget.
 //!
-//! All rooms share a budget. Beyond it the state of rooms where it was not used lately is evicted: the store has it, or the
-//! updates that wait for the store are in [`StateWriter`](super::super::state_writer::StateWriter). What stays is its
-//! digest, by which subscribers are compared. Whoever needs the entries holds them ([`Room::hold_state`]), and reads them again
-//! if they were evicted ([`Core::hold_state`]). If what is read differs from what was evicted, every subscriber is sent all of it.
+//! All rooms share the budget. Beyond it the state of rooms where it was not used recently is
+//! evicted: it is in the store, or among the updates that wait for the store in
+//! [`StateWriter`](super::super::state_writer::StateWriter). The digest of evicted state is
+//! retained for comparison with subscribers. Code that needs the entries holds them
+//! ([`Room::hold_state`]), and reads them again if they were evicted ([`Core::hold_state`]). If the
+//! entries read differ from the evicted ones, every subscriber receives the whole state.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,23 +26,23 @@ use super::{Inner, Room, WindowBounds};
 pub(super) struct RoomState {
     /// Empty while it is evicted.
     map: StateMap,
-    /// The store's revision of what was merged last.
+    /// The store's revision at the last merge.
     revision: u64,
-    /// The generation that subscribers are sent; `None` until it is known.
+    /// The generation sent to subscribers; `None` until it is known.
     pub(super) generation: Option<u64>,
-    /// The digest of what was evicted, while it is.
+    /// The digest of the evicted state, while it is evicted.
     evicted: Option<u64>,
-    /// How often it was evicted: what was read before the last time is too old.
+    /// The number of evictions: entries read before the last one are stale.
     evictions: u64,
-    /// How many hold it.
+    /// The number of holds.
     holds: u32,
-    /// It was used since the last look for what can be evicted.
+    /// It was used since the last check for evictable state.
     touched: bool,
     /// Bytes that count against the budget.
     counted: usize,
 }
 
-/// Keeps a room's state in memory as long as it lives.
+/// Keeps a room's state in memory until it is dropped.
 #[derive(Debug)]
 pub(crate) struct StateHold(Arc<Room>);
 
@@ -51,14 +53,14 @@ impl Drop for StateHold {
 }
 
 impl RoomState {
-    /// Counts what is held now.
+    /// Counts the current bytes.
     fn count(&mut self, bounds: &WindowBounds) {
         let now = self.map.held();
         bounds.state_used.fetch_add(now, Ordering::Relaxed);
         bounds.state_used.fetch_sub(std::mem::replace(&mut self.counted, now), Ordering::Relaxed);
     }
 
-    /// There is none, or none any more.
+    /// Clears the state: there is none, or none any more.
     pub(super) fn clear(&mut self, bounds: &WindowBounds) {
         self.map = StateMap::default();
         self.revision = 0;
@@ -73,7 +75,7 @@ impl RoomState {
 }
 
 impl Room {
-    /// Keeps the state in memory; `None` if it is not there.
+    /// Holds the state in memory; `None` if it was evicted.
     pub(crate) fn hold_state(self: &Arc<Self>) -> Option<StateHold> {
         let mut inner = self.inner.lock();
         if inner.state.evicted.is_some() {
@@ -84,13 +86,13 @@ impl Room {
         Some(StateHold(self.clone()))
     }
 
-    /// How often the state was evicted, for [`Room::restore_state`].
+    /// The number of evictions, for [`Room::restore_state`].
     pub(crate) fn state_evictions(&self) -> u64 {
         self.inner.lock().state.evictions
     }
 
-    /// Takes back what was evicted, as read while [`Room::state_evictions`] gave `evictions`; what was read before the last
-    /// eviction is too old and is not taken.
+    /// Restores evicted state, as read while [`Room::state_evictions`] returned `evictions`;
+    /// entries read before the last eviction are stale and are discarded.
     pub(crate) fn restore_state(
         &self,
         stored: StateSnapshot,
@@ -111,7 +113,7 @@ impl Room {
         state.touched = true;
         state.count(&self.windows);
         if state.map.digest() != digest {
-            // Which of the keys are news to them is not known any more.
+            // Which of the keys are new to the subscribers is not known any more.
             let subscribers = inner.subscribers.iter().flatten();
             subscribers.for_each(|subscriber| {
                 subscriber.outbox.require_snapshot_of(subscriber.subscription(self))
@@ -119,7 +121,8 @@ impl Room {
         }
     }
 
-    /// Evicts the state unless it is held, or, if it was used since this was asked last, not `even_used`. Gives the bytes freed.
+    /// Evicts the state unless it is held or empty. State used since the last call is evicted only
+    /// with `even_used`. Returns the bytes freed.
     pub(crate) fn evict_state(&self, even_used: bool) -> usize {
         let mut inner = self.inner.lock();
         let is_loaded = inner.log.is_some();
@@ -136,7 +139,7 @@ impl Room {
         freed
     }
 
-    /// Whether the state was evicted and not read again.
+    /// Returns whether the state was evicted and not read again.
     pub(crate) fn is_state_evicted(&self) -> bool {
         self.inner.lock().state.evicted.is_some()
     }
@@ -161,30 +164,32 @@ impl Room {
         self.inner.lock().state.map.get(key).cloned()
     }
 
-    /// The keys whose values this user has set.
+    /// The keys with values of this user.
     pub(crate) fn state_keys_of(&self, user: &UserId) -> Vec<StateKey> {
         let inner = self.inner.lock();
         let own = inner.state.map.iter().filter(|held| held.from == *user && held.value.is_some());
         own.map(|held| held.key.clone()).collect()
     }
 
-    /// The store's revision of the state that was merged here last.
+    /// The store's revision at the last merge.
     pub(crate) fn state_revision(&self) -> u64 {
         self.inner.lock().state.revision
     }
 
-    /// Merges what the store holds, and fans out what is newer than what was held here. Nothing if the state was evicted.
+    /// Merges the store's state, and fans out the updates that are newer than the cached ones. Does
+    /// nothing if the state was evicted.
     pub(crate) fn merge_stored(&self, stored: StateSnapshot, limits: &StateLimits) {
         self.inner.lock().merge_stored(self, stored, limits);
     }
 
-    /// Digest of the state that was enqueued for all subscribers, for stream positions: see [`RoomPosition::state`].
+    /// Digest of the state that was enqueued for all subscribers, for stream positions: see
+    /// [`RoomPosition::state`].
     pub(crate) fn state_digest(&self) -> u32 {
         self.inner.lock().state_digest()
     }
 
-    /// Sets the generation of state: every subscriber is sent all of it. In one step, so that no subscriber is taken to have
-    /// state of a generation that it was not sent.
+    /// Sets the generation of state: every subscriber receives the whole state. Atomic, so that no
+    /// subscriber is assumed to have state of a generation that it did not receive.
     pub(crate) fn set_state_generation(&self, generation: u64) {
         let mut inner = self.inner.lock();
         inner.state.generation = Some(generation);
@@ -194,8 +199,8 @@ impl Room {
         });
     }
 
-    /// All state, in chunks of at most about `chunk_bytes`. If there is none, one empty chunk or nothing. `None` if the state was
-    /// evicted.
+    /// Returns all state, in chunks of at most about `chunk_bytes`. If there is none, one empty
+    /// chunk or nothing. `None` if the state was evicted.
     pub(crate) fn snapshot(
         &self,
         chunk_bytes: usize,
@@ -281,15 +286,15 @@ impl Inner {
 }
 
 impl Core {
-    /// Updates of a room's state that are on their way to the store. To be asked for before the store is read: what is written
-    /// meanwhile is then found there.
+    /// Updates of a room's state on their way to the store. Call this before the store is read: an
+    /// update that is written in between is then found there.
     pub(crate) fn pending_state(&self, room: &RoomId) -> Vec<Arc<StateUpdate>> {
         let mut pending = self.state_writer.pending(room);
         pending.extend(self.remote_state.of(room));
         pending
     }
 
-    /// A room's state as the store has it, unless it has none, with what was on its way there.
+    /// Reads a room's state from the store, unless it has none, and adds the pending updates.
     pub(crate) async fn stored_state(
         &self,
         room: &RoomId,
@@ -301,12 +306,13 @@ impl Core {
             false => self.store.state(room).await?,
         };
         let floor = state.purged_stamp;
-        // What is on its way there may be of keys whose tombstones it has purged since, and newer than that.
+        // A pending update may be of a key whose tombstone the store has purged since: only one
+        // newer than that is added.
         state.entries.extend(pending.into_iter().filter(|update| floor < Some(update.stamp)));
         Ok(state)
     }
 
-    /// Keeps the room's state in memory, and reads it from the store if it was evicted.
+    /// Holds the room's state in memory, and reads it from the store if it was evicted.
     pub(crate) async fn hold_state(&self, room: &Arc<Room>) -> Result<StateHold> {
         loop {
             if let Some(hold) = room.hold_state() {
@@ -321,7 +327,8 @@ impl Core {
         }
     }
 
-    /// Merges an update that another node has taken, or that was taken for an earlier stay of the room in memory.
+    /// Merges an update that another node accepted, or that was accepted before the room was
+    /// retired and loaded again.
     pub(crate) fn merge_remote(self: &Arc<Self>, room: Arc<Room>, update: Arc<StateUpdate>) {
         if room.merge(update.clone(), &self.config.state).is_some() {
             return self.hub.evict_state();
@@ -330,7 +337,7 @@ impl Core {
         self.tasks.spawn(async move {
             match core.hold_state(&room).await {
                 Ok(_held) => drop(room.merge(update, &core.config.state)),
-                // Once the store has it, the comparison finds that it has more.
+                // Once the store has the update, the comparison finds the difference.
                 Err(error) => tracing::warn!(%error, "evicted state could not be read again"),
             }
         });

@@ -1,4 +1,4 @@
-//! Random interleavings of what rooms, the reader of the log and the transport do to one outbox.
+//! Random interleavings of rooms, log reads and the transport on one outbox.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,8 @@ const ROOMS: usize = 3;
 enum Step {
     /// An event of this room is committed and fanned out.
     Publish(usize),
-    /// The transport takes so many bytes. If a log has to be read first, the page is read now and arrives later.
+    /// The transport takes so many bytes. If a log has to be read first, the page is read now and
+    /// arrives later.
     Take(usize),
     /// The page that was read, of so many events, arrives.
     Arrive(usize),
@@ -109,7 +110,8 @@ impl Model {
         }
     }
 
-    /// Takes once. Each event is the one after the cursor, and the position says so. Whether there was anything to take.
+    /// Takes once and checks that each event is the one after the cursor, and that the position
+    /// matches. Returns whether there was anything to take.
     fn take(&mut self, max: usize) -> Result<bool, TestCaseError> {
         let take = self.outbox.take(max);
         let busy = !take.items.is_empty() || take.snapshot.is_some() || take.catch_up.is_some();
@@ -164,7 +166,7 @@ proptest! {
         for step in steps {
             model.step(step)?;
         }
-        // In the end, an open connection has everything.
+        // In the end, an open connection has every event.
         while model.reading.is_some() || model.take(5000)? {
             model.outbox.release(usize::MAX, 0);
             model.arrive(5);

@@ -1,4 +1,4 @@
-//! Readers with marks.
+//! Subscribers with stream positions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -48,7 +48,7 @@ impl World {
     fn subscribe(&self, n: usize) {
         if self.outbox.inner.lock().subscription(self.rooms[n].id()).is_none() {
             let from = self.rooms[n].head().unwrap();
-            // It has all state already, as its mark says.
+            // It has all state already, according to its stream position.
             let state = Some(self.rooms[n].state_digest());
             let start =
                 SubscriptionStart { cursor: from, authorised_at: from.seq, state_digest: state };
@@ -127,7 +127,7 @@ impl World {
         let of = |room: &Arc<Room>| {
             let mut delivered = self.outbox.delivered_position(room.id());
             if closed && let Some((_, state)) = &mut delivered.position {
-                // After the end it is not known any more; what was known before stays true.
+                // After the end the state is unknown; what was known before stays true.
                 *state = DeliveredState::None;
             }
             (room.id().clone(), delivered)
