@@ -323,7 +323,7 @@ mod tests {
         let database =
             "0 kills (at least 0 pending), 2 kills of the database (at least 4 pending), 0 faults";
         assert!(report.to_string().contains(database), "{report}");
-        assert!(report.to_string().contains("being: 2 with 4100, 3 with 4202"), "{report}");
+        assert!(report.to_string().contains("sends: 2 with 4100, 3 with 4202"), "{report}");
     }
 
     #[test]
