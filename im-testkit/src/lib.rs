@@ -20,4 +20,5 @@ pub mod faulty_store;
 pub mod history;
 pub mod mutants;
 pub mod store_suite;
+mod suite;
 pub mod transport_suite;

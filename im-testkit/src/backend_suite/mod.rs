@@ -96,7 +96,7 @@ pub trait BackendFactory: Send + Sync {
 #[macro_export]
 macro_rules! backend_suite {
     ($factory:expr) => {
-        $crate::backend_suite! { @cases $factory;
+        $crate::suite_tests! { backend_suite, $factory;
             commits:
                 commit_changes_log_and_records,
                 conflict_changes_nothing,
@@ -227,17 +227,6 @@ macro_rules! backend_suite {
                 random_commits_agree_with_model;
         }
     };
-    (@cases $factory:expr; $($module:ident: $($case:ident),+;)+) => {
-        $($(
-            #[test]
-            fn $case() {
-                $crate::backend_suite::run(async {
-                    let factory = $factory;
-                    $crate::backend_suite::$module::$case(&factory).await;
-                });
-            }
-        )+)+
-    };
 }
 
 #[cfg(test)]
@@ -261,12 +250,8 @@ mod tests {
             include_str!("shared.rs"),
             include_str!("model.rs"),
         ];
-        let cases = modules.iter().flat_map(|text| text.split("\npub async fn ").skip(1));
-        let names: Vec<&str> = cases.filter_map(|rest| rest.split('<').next()).collect();
+        let names = crate::suite::names_of(&modules);
         assert!(names.len() >= 115, "{} cases", names.len());
-        for name in names {
-            let listed = [",", ";"].iter().any(|end| map.contains(&format!("  {name}{end}")));
-            assert!(listed, "{name} is not in the macro");
-        }
+        crate::suite::assert_listed(map, &names);
     }
 }

@@ -109,7 +109,7 @@ pub fn run(case: impl Future<Output = ()>) {
 #[macro_export]
 macro_rules! store_suite {
     ($factory:expr) => {
-        $crate::store_suite! { @cases $factory;
+        $crate::suite_tests! { store_suite, $factory;
             log:
                 an_empty_batch_has_no_answers,
                 seqs_are_dense_and_readable,
@@ -257,17 +257,6 @@ macro_rules! store_suite {
                 random_operations_agree_with_the_model;
         }
     };
-    (@cases $factory:expr; $($module:ident: $($case:ident),+;)+) => {
-        $($(
-            #[test]
-            fn $case() {
-                $crate::store_suite::run(async {
-                    let factory = $factory;
-                    $crate::store_suite::$module::$case(&factory).await;
-                });
-            }
-        )+)+
-    };
 }
 
 #[cfg(test)]
@@ -293,12 +282,8 @@ mod tests {
             include_str!("sessions.rs"),
             include_str!("state.rs"),
         ];
-        let cases = modules.iter().flat_map(|text| text.split("pub async fn ").skip(1));
-        let names: Vec<&str> = cases.filter_map(|rest| rest.split('<').next()).collect();
+        let names = crate::suite::names_of(&modules);
         assert!(names.len() > 115, "{} cases", names.len());
-        for name in names {
-            let listed = [",", ";"].iter().any(|end| map.contains(&format!("  {name}{end}")));
-            assert!(listed, "{name} is not in the macro");
-        }
+        crate::suite::assert_listed(map, &names);
     }
 }
