@@ -145,14 +145,12 @@ macro_rules! text_id {
 
             /// The text, shared.
             #[cfg(feature = "engine")]
-            #[allow(dead_code, reason = "not every id is stored")]
             pub(crate) fn shared(&self) -> Arc<str> {
                 Arc::clone(&self.0)
             }
 
             /// Checks a shared text.
             #[cfg(feature = "engine")]
-            #[allow(dead_code, reason = "not every id is stored")]
             pub(crate) fn from_shared(text: &Arc<str>) -> Result<Self, IdError> {
                 check($what, text, $min, $max, $allowed)?;
                 Ok(Self(Arc::clone(text)))
@@ -393,6 +391,11 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system's random generator failed");
     bytes
+}
+
+/// A generation that nothing has had before: a random number below 2^53, which every encoding carries.
+pub fn new_generation() -> u64 {
+    u64::from_be_bytes(random_bytes()) & MAX_SAFE_INTEGER
 }
 
 fn random_hex<const N: usize>() -> String {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use im_core::id::random_bytes;
+use im_core::id::{new_generation, random_bytes};
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use im_core::state::RoomRecord;
 use im_core::{RoomId, Seq};
@@ -15,7 +15,6 @@ use crate::device::Device;
 use crate::error::{damaged, file, reading, sled_kind};
 use crate::folder::{Folder, Snapshots};
 use crate::shared::Handle;
-use crate::state::new_generation;
 use crate::status::{LAYOUT, Left, Status, boot_id};
 use crate::txn::Meta;
 use crate::{keys, parts, readable, record};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use im_core::id::random_bytes;
+use im_core::id::new_generation;
 use im_core::ports::StoreResult;
 use im_core::state::{Merge, RoomRecord, StateMap};
 use im_core::wire::StateUpdate;
@@ -155,9 +155,4 @@ impl Txn<'_> {
         self.meta.state_writers.remove(&node.0);
         Ok(())
     }
-}
-
-/// A generation that no store has had, and that every encoding carries as a number.
-pub(crate) fn new_generation() -> u64 {
-    u64::from_be_bytes(random_bytes()) & im_core::id::MAX_SAFE_INTEGER
 }

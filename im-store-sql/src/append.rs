@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use im_core::id::new_generation;
 use im_core::ports::{Appended, StoreError, StoreResult};
 use im_core::state::{
     Act, Append, Authority, Commit, ContentHash, IdempotencyRecord, Membership, Plan, PlanError,
@@ -15,7 +16,7 @@ use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::known::{Known, Memberships};
 use crate::link::Link;
-use crate::migrate::{GENERATION, new_generation, read_number};
+use crate::migrate::{GENERATION, read_number};
 use crate::model;
 use crate::put::ROOMS;
 use crate::statement::{Statement, pieces};

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use im_core::id::new_generation;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqliteConnection};
 
 use crate::error::{Fault, Outcome, closed};
 use crate::link::Link;
-use crate::migrate::{GENERATION, STATE_GENERATION, new_generation};
+use crate::migrate::{GENERATION, STATE_GENERATION};
 use crate::statement::Statement;
 use crate::store::SqlStore;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use im_core::id::new_generation;
 use im_core::state::{ContentHash, ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 use im_core::wire::Event;
 use im_core::{Epoch, RoomId, UserId};
@@ -9,7 +10,7 @@ use im_core::{Epoch, RoomId, UserId};
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::link::Link;
-use crate::migrate::{GENERATION, new_generation, read_number};
+use crate::migrate::{GENERATION, read_number};
 use crate::model;
 use crate::put::{IMPORTS, ROOMS};
 use crate::runs::Runs;

@@ -1,6 +1,6 @@
 //! Bringing the tables to the version that this crate knows.
 
-use im_core::id::{MAX_SAFE_INTEGER, random_bytes};
+use im_core::id::new_generation;
 use im_core::ports::{StoreError, StoreErrorKind, StoreResult};
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr};
 
@@ -120,9 +120,4 @@ pub(crate) async fn read_number<D: Dialect>(
 ) -> Outcome<Option<u64>> {
     let select = Statement::new("SELECT value FROM im_numbers WHERE name = ").text(name);
     Link::<D>(conn).first(select, |row| row.int()).await
-}
-
-/// A number that nobody has had, and that every encoding carries.
-pub(crate) fn new_generation() -> u64 {
-    u64::from_be_bytes(random_bytes()) & MAX_SAFE_INTEGER
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use im_core::id::new_generation;
 use im_core::state::{Merge, StateLimits, StateMap};
 use im_core::wire::StateUpdate;
 use im_core::{NodeId, RoomId, Stamp, StateKey, UserId};
@@ -10,7 +11,7 @@ use im_core::{NodeId, RoomId, Stamp, StateKey, UserId};
 use crate::dialect::Dialect;
 use crate::error::{Fault, Outcome};
 use crate::link::{Columns, Link};
-use crate::migrate::{STATE_GENERATION, new_generation, read_number};
+use crate::migrate::{STATE_GENERATION, read_number};
 use crate::model;
 use crate::statement::{MAX_ROWS, Statement, bounded_pieces};
 

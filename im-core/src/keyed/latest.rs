@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::id::{NodeId, RoomId, StateKey, UserId};
+use crate::id::{NodeId, RoomId, StateKey, UserId, new_generation};
 use crate::ports::{StateSnapshot, StoreResult};
 use crate::state::{Merge, RoomRecord, StateMap};
 use crate::wire::StateUpdate;
@@ -97,7 +97,7 @@ impl Writer<'_> {
         let mut meta = self.look().meta()?;
         let writers = keys::STATE_WRITERS;
         if !self.first_keys(writers..&keys::after_all(writers), 1)?.is_empty() {
-            meta.state_generation = record::new_generation();
+            meta.state_generation = new_generation();
             self.put(keys::META, &meta)?;
         }
         self.note(&keys::state_writer(node))?;

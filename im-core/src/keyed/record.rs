@@ -6,8 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    Cursor, DeviceId, Epoch, EventKind, MAX_SAFE_INTEGER, MessageId, NodeId, RoomId, Seq, StateKey,
-    UserId, random_bytes,
+    Cursor, DeviceId, Epoch, EventKind, MessageId, NodeId, RoomId, Seq, StateKey, UserId,
 };
 use crate::ports::{StoreError, StoreErrorKind, StoreResult};
 use crate::state::{SecretHash, SubscriptionRecord, Ticket};
@@ -22,11 +21,6 @@ pub(super) struct Meta {
     /// The last incarnation given out.
     pub(super) incarnation: u64,
     pub(super) state_generation: u64,
-}
-
-/// A generation that no store has had, and that every encoding carries as a number.
-pub(super) fn new_generation() -> u64 {
-    u64::from_be_bytes(random_bytes()) & MAX_SAFE_INTEGER
 }
 
 pub(super) fn damaged(what: &str) -> StoreError {

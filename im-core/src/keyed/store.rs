@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::id::{Epoch, MessageId, NodeId, RoomId, SessionId, UserId};
+use crate::id::{Epoch, MessageId, NodeId, RoomId, SessionId, UserId, new_generation};
 use crate::ports::{
     Appended, Durability, Head, LogPage, LogRange, RoomDirectory, RoomLog, SessionRegistry,
     StateSnapshot, StateStore, Store, StoreError, StoreErrorKind, StoreResult, Upkeep,
@@ -21,7 +21,7 @@ use crate::wire::{Role, RoomKind, StateUpdate};
 
 use super::database::{Database, RowsMut};
 use super::look::Reader;
-use super::record::{Meta, new_generation};
+use super::record::Meta;
 use super::work::{Answer, Committer, Job, answered, closed, read};
 use super::write::Writer;
 use super::{keys, record};

@@ -12,7 +12,7 @@ use crate::backend::{
     Answer, Backend, BackendError, BackendErrorKind, BackendInfo, BackendResult, Commit, FeedPlace,
     Found, Read, Schema, SyncLevel,
 };
-use crate::id::random_bytes;
+use crate::id::{new_generation, random_bytes};
 
 use super::database::{Database, WriteBatch, Written};
 use super::draft::Draft;
@@ -96,18 +96,17 @@ impl<D: Database> Shared<D> {
 
     fn open(&self, schema: &Schema) -> BackendResult<u64> {
         let mut last = self.tick.lock();
-        let fresh = || u64::from_be_bytes(random_bytes()) >> 11;
         for _ in 0..MOST_ATTEMPTS {
             let Opening { mut layout, mut batch, unfilled } =
-                Layout::open(schema, &self.database, fresh)?;
+                Layout::open(schema, &self.database, new_generation)?;
             if self.open_as == OpenAs::NewGeneration {
-                layout.renew(&mut batch, fresh());
+                layout.renew(&mut batch, new_generation());
             }
             // Before the declaration, so that an index is filled again if this comes to an end half-way.
             for (table, index) in unfilled {
                 fill(&self.database, &layout, table, index)?;
             }
-            if self.write(&batch)? == Written::Changed {
+            if self.write(batch)? == Written::Changed {
                 continue;
             }
             self.database.flush()?;
@@ -121,13 +120,14 @@ impl<D: Database> Shared<D> {
         Err(contended())
     }
 
-    fn write(&self, batch: &WriteBatch) -> BackendResult<Written> {
+    fn write(&self, mut batch: WriteBatch) -> BackendResult<Written> {
         if batch.changes.is_empty() {
             return Ok(Written::Applied);
         }
-        let without_checks = WriteBatch { checks: Vec::new(), changes: batch.changes.clone() };
-        let exclusive = self.database.info().exclusive;
-        self.database.write(if exclusive { &without_checks } else { batch })
+        if self.database.info().exclusive {
+            batch.checks.clear();
+        }
+        self.database.write(&batch)
     }
 
     fn read(&self, reads: &[Read]) -> BackendResult<Vec<Found>> {

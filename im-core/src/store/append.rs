@@ -276,7 +276,7 @@ impl Batch {
             wary,
             epoch: self.number.map(epoch),
             generation,
-            room: room.as_ref().map(|row| record(row, generation)),
+            room: room.as_ref().map(|row| row.record(generation)),
             owners: room.as_ref().map_or(0, |row| row.owners),
             moved: HashMap::new(),
             traced: HashSet::new(),
@@ -523,19 +523,4 @@ fn makes_room(append: &Append) -> bool {
 
 fn is_owner(membership: Option<Membership>) -> bool {
     membership == Some(Membership::Member(Role::Owner))
-}
-
-pub(super) fn record(row: &RoomRow, generation: u64) -> RoomRecord {
-    RoomRecord {
-        id: row.id.clone(),
-        kind: row.kind,
-        open: row.open,
-        epoch: Epoch { generation, incarnation: row.room },
-        head: row.head_seq,
-        first: row.first_seq,
-        created: row.created_at,
-        members: row.members,
-        bytes: row.bytes,
-        erased: row.erased,
-    }
 }

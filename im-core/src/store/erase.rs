@@ -1,14 +1,11 @@
 //! Erasing users: step by step through the rooms where they may be found.
 
-use crate::backend::{
-    BackendResult, Change, Commit, LogAct, LogChange, LogRead, Range, Sends, Way,
-};
+use crate::backend::{Change, Commit, LogAct, LogChange, LogRead, Range, Sends, Way};
 use crate::id::{RoomId, Seq, UserId};
 use crate::ports::StoreResult;
 use crate::state::{Erased, Membership, RoomRecord, StateLimits};
-use crate::wire::{Event, Role};
+use crate::wire::Role;
 
-use super::append::record;
 use super::column::{Columnar, Rev};
 use super::feed::{self, what};
 use super::keyed_state::Draft;
@@ -43,7 +40,8 @@ impl BackendStore {
         let mut left = bounded(limit);
         let mut erased = Erased { events: 0, more: true };
         let sessions = self.look(|view| sessions_of(view, user, left)).await?;
-        left -= self.end_sessions(&sessions).await?.max(sessions.len()).min(left);
+        self.end_sessions(&sessions).await?;
+        left -= sessions.len();
         if left > 0 && self.delete_room(&RoomId::inbox(user)).await? {
             left -= 1;
         }
@@ -86,7 +84,7 @@ impl BackendStore {
             commit.changes.extend([remove_member, put_change(&job)]);
             return Ok(Plan::write(commit, Some(Step { looked: 1, events: 0 })));
         };
-        let (mut room, mut owners) = (home.record(self), home.owners());
+        let (mut room, mut owners) = (home.record(self.generation), home.owners());
         let is_owner = member.membership() == Some(Membership::Member(Role::Owner));
         if let Some(membership) = member.membership() {
             let was_member = matches!(membership, Membership::Member(_));
@@ -97,9 +95,8 @@ impl BackendStore {
             commit.guards.extend(state.guards);
             commit.changes.extend(state.changes);
         }
-        let (next, mut step, log) = self.erase_events(view, user, &mut room, from, left)?;
+        let (next, mut step, mut log) = erase_events(view, user, &mut room, from, left)?;
         let is_done = log.is_none() && next > room.head;
-        let mut log = log;
         if is_done {
             let (found, forget) = forget_sends(view, user, &room, left - step.looked.min(left))?;
             step.looked += found;
@@ -114,49 +111,47 @@ impl BackendStore {
         step.looked += usize::from(is_over);
         Ok(Plan::write(commit, Some(step)))
     }
+}
 
-    /// Replaces events from a seq on, with the records of their sends. Returns the seq to go on from.
-    fn erase_events(
-        &self,
-        view: &View,
-        user: &UserId,
-        room: &mut RoomRecord,
-        from: Seq,
-        limit: usize,
-    ) -> Ruled<(Seq, Step, Option<LogChange>)> {
-        let from = from.max(room.first);
-        let log = room.epoch.incarnation.cast_signed();
-        if from > room.head || room.first > room.head {
-            return Ok((room.head.next(), Step { looked: 0, events: 0 }, None));
-        }
-        let entries: Vec<EntryRow> = view.log(LogRead {
-            log,
-            from: int(from),
-            to: int(room.head),
-            way: Way::Forwards,
-            limit,
-            max_bytes: STEP_BYTES,
-            headers: false,
-        })?;
-        let looked = entries.len();
-        let mut next = from;
-        let mut replaced = Vec::new();
-        for old in entries {
-            next = old.seq.next();
-            let hash = old.content_hash;
-            let event = event_in(room, old)?;
-            if let Some(new) = event.without(user) {
-                room.replace(&event, &new);
-                let hash = hash.filter(|_| new.id.is_some());
-                replaced.push(entry(&new, hash).to_row());
-            }
-        }
-        let step = Step { looked, events: replaced.len() as u64 };
-        let change =
-            (!replaced.is_empty()).then(|| LogChange { log, act: LogAct::Replace(replaced) });
-        // Only an empty change says that there is nothing more to replace: those that follow are for the next step.
-        Ok((next, step, change))
+/// Replaces events from a seq on, with the records of their sends. Returns the seq to go on from.
+fn erase_events(
+    view: &View,
+    user: &UserId,
+    room: &mut RoomRecord,
+    from: Seq,
+    limit: usize,
+) -> Ruled<(Seq, Step, Option<LogChange>)> {
+    let from = from.max(room.first);
+    let log = room.epoch.incarnation.cast_signed();
+    if from > room.head || room.first > room.head {
+        return Ok((room.head.next(), Step { looked: 0, events: 0 }, None));
     }
+    let entries: Vec<EntryRow> = view.log(LogRead {
+        log,
+        from: int(from),
+        to: int(room.head),
+        way: Way::Forwards,
+        limit,
+        max_bytes: STEP_BYTES,
+        headers: false,
+    })?;
+    let looked = entries.len();
+    let mut next = from;
+    let mut replaced = Vec::new();
+    for old in entries {
+        next = old.seq.next();
+        let hash = old.content_hash;
+        let event = old.into_event(&room.id, room.epoch)?;
+        if let Some(new) = event.without(user) {
+            room.replace(&event, &new);
+            let hash = hash.filter(|_| new.id.is_some());
+            replaced.push(entry(&new, hash).to_row());
+        }
+    }
+    let step = Step { looked, events: replaced.len() as u64 };
+    let change = (!replaced.is_empty()).then(|| LogChange { log, act: LogAct::Replace(replaced) });
+    // Only an empty change says that there is nothing more to replace: those that follow are for the next step.
+    Ok((next, step, change))
 }
 
 /// Forgets sends of a user whose entries were trimmed. How many.
@@ -186,22 +181,6 @@ fn erase_state(
     Ok(draft.commit(number))
 }
 
-fn event_in(room: &RoomRecord, entry: EntryRow) -> BackendResult<Event> {
-    let content = entry
-        .content
-        .ok_or_else(|| crate::backend::BackendError::corrupt("the content of an event"))?;
-    Ok(Event {
-        room: room.id.clone(),
-        epoch: room.epoch,
-        seq: entry.seq,
-        from: entry.sender,
-        at: entry.sent_at,
-        kind: entry.kind,
-        id: entry.message_id,
-        content,
-    })
-}
-
 impl Home {
     fn find(view: &View, number: u64) -> Ruled<Option<Self>> {
         let key = vec![number.to_datum()];
@@ -211,10 +190,10 @@ impl Home {
         Ok(view.get::<ImportRow>(key)?.map(Self::Import))
     }
 
-    fn record(&self, store: &BackendStore) -> RoomRecord {
+    fn record(&self, generation: u64) -> RoomRecord {
         match self {
-            Self::Room(row) => record(row, store.generation),
-            Self::Import(row) => row.record(store.epoch(row.room)),
+            Self::Room(row) => row.record(generation),
+            Self::Import(row) => row.record(generation),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::ports::StoreResult;
 use crate::state::{ImportedPart, ImportedRoom, Membership, Refusal, RoomRecord};
 use crate::wire::Role;
 
-use super::column::{Columnar, Rev};
+use super::column::Columnar;
 use super::feed;
 use super::log::entry;
 use super::rooms::{member_key, room};
@@ -41,7 +41,7 @@ impl BackendStore {
     ) -> StoreResult<()> {
         self.act(|view| {
             let held = self.open_import(view, id, epoch)?;
-            let mut record = held.record(epoch);
+            let mut record = held.record(self.generation);
             let mut owners = held.owners;
             let members = new_members(view, epoch.incarnation, part)?;
             for (_, membership) in &part.memberships {
@@ -89,7 +89,7 @@ impl BackendStore {
     pub(super) async fn finish_import(&self, id: &RoomId, epoch: Epoch) -> StoreResult<RoomRecord> {
         self.act(|view| {
             let import = self.open_import(view, id, epoch)?;
-            let record = import.record(epoch);
+            let record = import.record(self.generation);
             let row = RoomRow { owners: import.owners, ..RoomRow::of(&record, None) };
             let state = StateHeadRow::empty(row.room);
             let key = import.key();
@@ -150,38 +150,4 @@ pub(super) fn traces(view: &View, id: &RoomId, room: u64, users: &[UserId]) -> R
     let missing = users.iter().zip(held).filter(|(_, held)| held.is_none());
     let trace = |(user, _)| put_change(&MemberRow::of(room, id, user, None));
     Ok(missing.map(trace).collect())
-}
-
-impl ImportRow {
-    pub(super) fn of(record: &RoomRecord, held: Option<&Self>) -> Self {
-        Self {
-            room: record.epoch.incarnation,
-            id: record.id.clone(),
-            kind: record.kind,
-            open: record.open,
-            head_seq: record.head,
-            first_seq: record.first,
-            bytes: record.bytes,
-            members: record.members,
-            owners: held.map_or(0, |held| held.owners),
-            created_at: record.created,
-            erased: record.erased,
-            rev: held.map_or(Rev::default(), |held| held.rev),
-        }
-    }
-
-    pub(super) fn record(&self, epoch: Epoch) -> RoomRecord {
-        RoomRecord {
-            id: self.id.clone(),
-            kind: self.kind,
-            open: self.open,
-            epoch,
-            head: self.head_seq,
-            first: self.first_seq,
-            created: self.created_at,
-            members: self.members,
-            bytes: self.bytes,
-            erased: self.erased,
-        }
-    }
 }

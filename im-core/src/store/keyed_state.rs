@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::{Change, Commit, GuardAct, Range, SyncLevel};
-use crate::id::{NodeId, RoomId, StateKey, UserId};
+use crate::id::{NodeId, RoomId, StateKey, UserId, new_generation};
 use crate::ports::{StateSnapshot, StoreResult};
 use crate::state::{Merge, StateLimits, StateMap};
 use crate::time::{Stamp, Timestamp};
@@ -15,7 +15,7 @@ use super::import::traces;
 use super::rooms::room;
 use super::tables::{MetaRow, Name, Record, RoomRow, StateHeadRow, StateRow, StateWriterRow};
 use super::view::{Ruled, View};
-use super::{BackendStore, Plan, bump, guard, new_generation, put_change};
+use super::{BackendStore, Plan, bump, guard, put_change};
 
 /// A room's state while it is changed.
 pub(super) struct Draft {

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::backend::{
     BackendError, BackendResult, Commit, Datum, LogAct, LogChange, LogRead, Read, Way,
 };
-use crate::id::{Cursor, MessageId, RoomId, Seq, UserId};
+use crate::id::{Cursor, Epoch, MessageId, RoomId, Seq, UserId};
 use crate::ports::{LogPage, LogRange, StoreResult};
 use crate::state::{ContentHash, IdempotencyRecord, Keep, Trimmed};
 use crate::wire::{Event, PageFrom};
 
-use super::append::record;
 use super::column::Columnar;
 use super::feed::{self, what};
 use super::rooms::room;
@@ -30,9 +29,11 @@ impl BackendStore {
             })
             .await?;
         let Some((room, entries)) = found else { return Ok(None) };
-        let events = entries.into_iter().map(|entry| self.event(&room, entry).map(Arc::new));
+        let epoch = self.epoch(room.room);
+        let events =
+            entries.into_iter().map(|entry| entry.into_event(&room.id, epoch).map(Arc::new));
         Ok(Some(LogPage {
-            head: Cursor { epoch: self.epoch(room.room), seq: room.head_seq },
+            head: Cursor { epoch, seq: room.head_seq },
             first: room.first_seq,
             events: events.collect::<BackendResult<_>>()?,
         }))
@@ -62,7 +63,7 @@ impl BackendStore {
         let limit = bounded(limit);
         self.act(|view| {
             let Some(held) = room(view, id)? else { return Ok(Plan::nothing(None)) };
-            let mut record = record(&held, self.generation);
+            let mut record = held.record(self.generation);
             let oldest = if keep.after.is_some() || keep.drops_some(&record) {
                 view.log::<EntryRow>(LogRead {
                     log: held.room.cast_signed(),
@@ -95,22 +96,6 @@ impl BackendStore {
             Ok(Plan::write(commit, Some(trimmed)))
         })
         .await
-    }
-
-    /// The event that an entry of a room's log is.
-    pub(super) fn event(&self, room: &RoomRow, entry: EntryRow) -> BackendResult<Event> {
-        let content =
-            entry.content.ok_or_else(|| BackendError::corrupt("the content of an event"))?;
-        Ok(Event {
-            room: room.id.clone(),
-            epoch: self.epoch(room.room),
-            seq: entry.seq,
-            from: entry.sender,
-            at: entry.sent_at,
-            kind: entry.kind,
-            id: entry.message_id,
-            content,
-        })
     }
 }
 
@@ -149,6 +134,28 @@ pub(super) fn entry(event: &Event, hash: Option<ContentHash>) -> EntryRow {
         content: Some(event.content.clone()),
         bytes: event.content.packed().len() as u64,
         content_hash: hash,
+    }
+}
+
+impl EntryRow {
+    /// The event that an entry of a room's log is.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](crate::backend::BackendErrorKind::Corrupt): it has no content.
+    pub(super) fn into_event(self, room: &RoomId, epoch: Epoch) -> BackendResult<Event> {
+        let content =
+            self.content.ok_or_else(|| BackendError::corrupt("the content of an event"))?;
+        Ok(Event {
+            room: room.clone(),
+            epoch,
+            seq: self.seq,
+            from: self.sender,
+            at: self.sent_at,
+            kind: self.kind,
+            id: self.message_id,
+            content,
+        })
     }
 }
 

@@ -225,11 +225,6 @@ fn guard(table: TableId, key: Row, rev: Option<Rev>, act: GuardAct) -> Guard {
     Guard { table, key, expect, act }
 }
 
-/// A number that tells one life of something from another.
-fn new_generation() -> u64 {
-    u64::from_be_bytes(random_bytes()) >> 11
-}
-
 fn contended() -> StoreError {
     let words = "others write to the same records all the time; nothing was written";
     StoreError::new(StoreErrorKind::Unavailable, words)

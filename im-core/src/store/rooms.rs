@@ -1,15 +1,16 @@
 //! Which rooms there are, and who is in them.
 
 use crate::backend::{Datum, Range, Row};
-use crate::id::Cursor;
-use crate::id::{Epoch, RoomId, UserId};
+use crate::id::{Cursor, Epoch, RoomId, UserId};
 use crate::ports::{Head, StoreResult};
 use crate::state::{Membership, RoomRecord};
 use crate::wire::{Role, RoomKind};
 
 use super::BackendStore;
-use super::column::{Changed, Columnar, Rev};
-use super::tables::{BY_ID, BY_USER, MemberRow, MemberState, Record, RoomRow, StateHeadRow};
+use super::column::Columnar;
+use super::tables::{
+    BY_ID, BY_USER, ImportRow, MemberRow, MemberState, Record, RoomRow, StateHeadRow,
+};
 use super::view::{Ruled, View};
 
 impl BackendStore {
@@ -21,11 +22,11 @@ impl BackendStore {
         let mut range = Range::of(RoomRow::TABLE, Vec::new()).by(BY_ID).limit(limit);
         range.after = after.map(|after| vec![after.to_datum()]);
         let rows = self.look(|view| view.range::<RoomRow>(range.clone())).await?;
-        Ok(rows.iter().map(|row| self.record(row)).collect())
+        Ok(rows.iter().map(|row| row.record(self.generation)).collect())
     }
 
     pub(super) async fn room(&self, id: &RoomId) -> StoreResult<Option<RoomRecord>> {
-        Ok(self.look(|view| room(view, id)).await?.map(|row| self.record(&row)))
+        Ok(self.look(|view| room(view, id)).await?.map(|row| row.record(self.generation)))
     }
 
     pub(super) async fn heads(&self, ids: &[RoomId]) -> StoreResult<Vec<Option<Head>>> {
@@ -63,8 +64,12 @@ impl BackendStore {
             let Some(room) = room(view, id)? else { return Ok(Vec::new()) };
             let mut range = Range::of(MemberRow::TABLE, vec![room.room.to_datum()]);
             range.after = after.map(|after| vec![after.to_datum()]);
-            filtered(view, range, limit, |row: MemberRow| {
-                Ok(row.membership().and_then(&read).map(|value| (row.user_id, value)))
+            let member = |row: MemberRow| {
+                let value = read(row.membership()?)?;
+                Some((row.user_id, value))
+            };
+            filtered(view, range, limit, |rows: Vec<MemberRow>| {
+                Ok(rows.into_iter().filter_map(member).collect())
             })
         })
         .await
@@ -83,24 +88,15 @@ impl BackendStore {
                 Some(Membership::Member(role)) => Some((row.room, row.room_id, role)),
                 _ => None,
             };
-            let mut size = limit;
-            loop {
-                let rows: Vec<MemberRow> = view.range(range.clone().limit(size))?;
-                let is_all = rows.len() < size;
+            filtered(view, range, limit, |rows: Vec<MemberRow>| {
                 let members: Vec<_> = rows.into_iter().filter_map(member).collect();
                 let keys = members.iter().map(|(room, ..)| vec![room.to_datum()]).collect();
                 let rooms = view.get_all::<RoomRow>(keys)?;
-                let mut found: Vec<_> = members
-                    .into_iter()
-                    .zip(rooms)
-                    .filter_map(|((_, id, role), room)| room.map(|room| (id, room.kind, role)))
-                    .collect();
-                if found.len() >= limit || is_all {
-                    found.truncate(limit);
-                    return Ok(found);
-                }
-                size = size.saturating_mul(MORE);
-            }
+                let listed = members.into_iter().zip(rooms);
+                let listed =
+                    listed.filter_map(|((_, id, role), room)| Some((id, room?.kind, role)));
+                Ok(listed.collect())
+            })
         })
         .await
     }
@@ -109,39 +105,23 @@ impl BackendStore {
     pub(super) fn epoch(&self, room: u64) -> Epoch {
         Epoch { generation: self.generation, incarnation: room }
     }
-
-    pub(super) fn record(&self, row: &RoomRow) -> RoomRecord {
-        RoomRecord {
-            id: row.id.clone(),
-            kind: row.kind,
-            open: row.open,
-            epoch: self.epoch(row.room),
-            head: row.head_seq,
-            first: row.first_seq,
-            created: row.created_at,
-            members: row.members,
-            bytes: row.bytes,
-            erased: row.erased,
-        }
-    }
 }
 
 /// By how much more is read where what was read is passed over.
 const MORE: usize = 4;
 
-/// The first `limit` values that `read` makes of a range, records of which it makes nothing passed over.
+/// The first `limit` values that `read` makes of a range, in its order. It may pass over records.
 fn filtered<R: Record, T>(
     view: &View,
     range: Range,
     limit: usize,
-    read: impl Fn(R) -> Ruled<Option<T>>,
+    read: impl Fn(Vec<R>) -> Ruled<Vec<T>>,
 ) -> Ruled<Vec<T>> {
     let mut size = limit;
     loop {
         let rows: Vec<R> = view.range(range.clone().limit(size))?;
         let is_all = rows.len() < size;
-        let mut found: Vec<T> =
-            rows.into_iter().filter_map(|row| read(row).transpose()).collect::<Ruled<_>>()?;
+        let mut found = read(rows)?;
         if found.len() >= limit || is_all {
             found.truncate(limit);
             return Ok(found);
@@ -170,26 +150,49 @@ pub(super) fn member_key(room: u64, user: &UserId) -> Row {
     vec![room.to_datum(), user.to_datum()]
 }
 
-impl RoomRow {
-    /// The record of a room that is new, or the changed one of `held`.
-    pub(super) fn of(record: &RoomRecord, held: Option<&Self>) -> Self {
-        Self {
-            room: record.epoch.incarnation,
-            id: record.id.clone(),
-            kind: record.kind,
-            open: record.open,
-            head_seq: record.head,
-            first_seq: record.first,
-            bytes: record.bytes,
-            members: record.members,
-            owners: held.map_or(0, |held| held.owners),
-            created_at: record.created,
-            erased: record.erased,
-            members_rev: held.map_or(0, |held| held.members_rev),
-            rev: held.map_or(Rev::default(), |held| held.rev),
-            changed: held.map_or_else(Changed::default, |held| held.changed.clone()),
-        }
-    }
+/// Rooms and rooms under import as records of rooms, and from them. Columns that no such record has are kept.
+macro_rules! room_records {
+    ($($row:ident keeps $($kept:ident),+;)+) => {
+        $(impl $row {
+            /// The record of a room that is new, or the changed one of `held`.
+            pub(super) fn of(record: &RoomRecord, held: Option<&Self>) -> Self {
+                Self {
+                    room: record.epoch.incarnation,
+                    id: record.id.clone(),
+                    kind: record.kind,
+                    open: record.open,
+                    head_seq: record.head,
+                    first_seq: record.first,
+                    bytes: record.bytes,
+                    members: record.members,
+                    created_at: record.created,
+                    erased: record.erased,
+                    $($kept: held.map(|held| held.$kept.clone()).unwrap_or_default(),)+
+                }
+            }
+
+            /// The record of the room, in a store of this generation.
+            pub(super) fn record(&self, generation: u64) -> RoomRecord {
+                RoomRecord {
+                    id: self.id.clone(),
+                    kind: self.kind,
+                    open: self.open,
+                    epoch: Epoch { generation, incarnation: self.room },
+                    head: self.head_seq,
+                    first: self.first_seq,
+                    created: self.created_at,
+                    members: self.members,
+                    bytes: self.bytes,
+                    erased: self.erased,
+                }
+            }
+        })+
+    };
+}
+
+room_records! {
+    RoomRow keeps owners, members_rev, rev, changed;
+    ImportRow keeps owners, rev;
 }
 
 impl MemberRow {

@@ -24,13 +24,7 @@ pub(super) trait Record: Sized {
     fn declare() -> Table;
 
     /// The columns of the key.
-    fn key(&self) -> Row {
-        let mut row = self.to_row();
-        row.truncate(Self::declare_key());
-        row
-    }
-
-    fn declare_key() -> usize;
+    fn key(&self) -> Row;
 }
 
 /// Declares a table and the type of its records: columns of the key first, then the others, each with its documentation.
@@ -83,15 +77,15 @@ macro_rules! table {
                     name: $name,
                     version: $version,
                     doc: concat!($($doc),*).trim_ascii(),
-                    key: Self::declare_key(),
+                    key: [$(stringify!($key)),*].len(),
                     indexes,
                     columns,
                     revives: false $(|| $revives)?,
                 }
             }
 
-            fn declare_key() -> usize {
-                [$(stringify!($key)),*].len()
+            fn key(&self) -> Row {
+                vec![$(self.$key.to_datum()),*]
             }
         }
     };
