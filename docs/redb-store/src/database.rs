@@ -20,7 +20,7 @@ pub struct Redb {
     path: PathBuf,
     /// Locked for reading by each transaction. `None` once it was closed, and while it cannot be opened.
     open: RwLock<Option<redb::Database>>,
-    /// There was an error of the disk. redb refuses everything then: the next transaction opens the file anew.
+    /// There was an error of the disk. redb refuses everything then: the next transaction opens the file again.
     failed: AtomicBool,
     /// The error may have been a sync's: the file is mended before.
     doubtful: AtomicBool,

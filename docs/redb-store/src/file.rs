@@ -2,7 +2,7 @@
 //!
 //! After such a sync the system may show what was written and will never bring it to the disk: nothing that
 //! is read can be trusted, not by another process either. So the file gets a name that says so, until it was
-//! written anew.
+//! written again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,7 +12,7 @@ use redb::{Database, Error};
 
 use crate::rows::ROWS;
 
-/// How much is written anew at a time.
+/// How much is written again at a time.
 const CHUNK: usize = 1024 * 1024;
 
 /// Opens the database, or makes one.

@@ -19,7 +19,7 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) table: ReadOnlyTable<Bytes, Bytes>,
     /// Notes errors.
     pub(crate) redb: &'a Redb,
-    /// Keeps the file from being opened anew.
+    /// Keeps the file from being opened again.
     pub(crate) _open: MappedRwLockReadGuard<'a, redb::Database>,
 }
 

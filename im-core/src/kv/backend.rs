@@ -52,7 +52,7 @@ struct Shared<D> {
     closed: RwLock<bool>,
 }
 
-/// How often a group is made anew because another process wrote at the same time.
+/// How often a group is made again because another process wrote at the same time.
 const MOST_ATTEMPTS: u32 = 32;
 /// The longest of the pauses before such an attempt.
 const LONGEST_PAUSE: Duration = Duration::from_millis(30);

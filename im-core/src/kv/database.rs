@@ -89,7 +89,7 @@ pub trait Database: Rows + Send + Sync + 'static {
     /// # Errors
     ///
     /// Nothing was written, or, for [`InDoubt`](crate::backend::BackendErrorKind::InDoubt), that is not known. After any of
-    /// them the next call begins anew: what an error has spoilt, a handle that will do no more, say, is mended first.
+    /// them the next call starts again: what an error has spoilt, a handle that will do no more, say, is mended first.
     fn write(&self, batch: &WriteBatch) -> BackendResult<Written>;
 
     /// Returns when everything written before the call has the durability that [`Database::info`] states. Called beside

@@ -11,7 +11,7 @@ use super::{keys, row};
 /// Rows in one batch.
 const CHUNK: usize = 1_000;
 
-/// Makes the entries of an index anew. What an attempt before has left is removed.
+/// Makes all entries of an index. What an attempt before has left is removed.
 pub(super) fn fill(
     database: &impl Database,
     layout: &Layout,
